@@ -1,0 +1,44 @@
+"""One statement about the host that is true or false, with a fix."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a check found: whether it holds, and what was seen."""
+
+    holds: bool
+    found: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """A statement and how to find out.
+
+    `command` is run by root's `sh` on the host and only looks; `judge` gets its exit code and its
+    output and is pure, so that a check can be tested without a host.
+    """
+
+    name: str
+    component: str
+    expected: str
+    command: str
+    judge: Callable[[int, str], Result]
+    fix: str
+
+
+def equals(expected: str) -> Callable[[int, str], Result]:
+    """Judge that the command succeeded and printed exactly this."""
+
+    def judge(code: int, output: str) -> Result:
+        seen = output.strip() or f"nothing (exit code {code})"
+        return Result(code == 0 and output.strip() == expected, seen)
+
+    return judge
+
+
+def silent(code: int, output: str) -> Result:
+    """Judge that the command succeeded and had nothing to report."""
+    seen = output.strip() or ("nothing wrong" if code == 0 else f"exit code {code}")
+    return Result(code == 0 and not output.strip(), seen)

@@ -1,0 +1,19 @@
+"""All checks, in the order in which one depends on the other."""
+
+from gatehouse.checks import docker, firewall, host, litellm, network, postgres, redis, secrets
+from gatehouse.checks.check import Check
+from gatehouse.settings import Settings
+
+
+def every(settings: Settings) -> list[Check]:
+    """Give the checks of a host with these settings."""
+    return [
+        *host.checks(settings),
+        *secrets.checks(settings),
+        *docker.checks(settings),
+        *firewall.checks(settings),
+        *network.checks(settings),
+        *postgres.checks(settings),
+        *redis.checks(settings),
+        *litellm.checks(settings),
+    ]

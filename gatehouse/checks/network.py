@@ -1,0 +1,25 @@
+"""Addresses: the stack listens where it was told to, and nowhere else."""
+
+from gatehouse.checks.check import Check, equals
+from gatehouse.settings import Settings
+
+
+def checks(settings: Settings) -> list[Check]:
+    """Give a check for each port, read from the kernel's socket table."""
+    address = settings.network_bind_address
+    ports = {
+        "litellm": settings.litellm_port,
+        "postgres": settings.postgres_port,
+        "redis": settings.redis_port,
+    }
+    return [
+        Check(
+            name=f"network: {component} listens on {address}:{port} only",
+            component="network",
+            expected=f"{address}:{port}",
+            command=f"ss -Hltn 'sport = :{port}' | awk '{{ print $4 }}' | sort -u",
+            judge=equals(f"{address}:{port}"),
+            fix=f"ss -ltnp 'sport = :{port}' shows who else listens: stop it",
+        )
+        for component, port in ports.items()
+    ]

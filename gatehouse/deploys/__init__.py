@@ -1,0 +1,1 @@
+"""The deploy, component by component: the only code that imports pyinfra."""

@@ -1,0 +1,324 @@
+"""What is asked of a host. Each fact is one remote command; none of them changes anything."""
+
+import json
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pyinfra.api import FactBase
+
+PROJECT = "gatehouse"
+
+
+class Access(FactBase[str]):
+    """Who the connection is: `root`, `sudo` (without a password), or `none`."""
+
+    def command(self) -> str:
+        """Ask for the user and whether sudo works."""
+        return (
+            'if [ "$(id -u)" = 0 ]; then echo root; '
+            "elif sudo -n true 2>/dev/null; then echo sudo; else echo none; fi"
+        )
+
+    def process(self, output: Iterable[str]) -> str:
+        """Take the one word."""
+        return "".join(output).strip()
+
+
+@dataclass(frozen=True)
+class Host:
+    """The host before the deploy; memory and disk in MiB."""
+
+    system: str
+    system_name: str
+    systemd: bool
+    cores: int
+    memory_mib: int
+    disk_mib: int
+    disk_path: str
+    clock_kept: bool
+    listeners: dict[int, str]
+    own_ports: frozenset[int]
+    engine: str
+    compose: str
+    daemon_json: str
+    provider_keys: frozenset[str]
+    secrets_group: str
+
+
+class HostFact(FactBase[Host]):
+    """Everything that the deploy decides by, in one remote command."""
+
+    def command(self, secrets_gid: int) -> str:
+        """Print `key=value` lines."""
+        services = "systemd-timesyncd chrony chronyd ntpsec ntp ntpd openntpd"
+        return f"""
+. /etc/os-release
+echo "system=$ID $VERSION_ID"; echo "system_name=$PRETTY_NAME"
+[ -d /run/systemd/system ] && echo systemd=yes
+echo "cores=$(nproc)"
+awk '/^MemTotal:/ {{ print "memory_kib=" $2 }}' /proc/meminfo
+disk=/var/lib/docker; [ -d "$disk" ] || disk=/var/lib
+echo "disk_path=$disk"; echo "disk_kib=$(df -Pk "$disk" | awk 'NR == 2 {{ print $4 }}')"
+echo "ntp=$(timedatectl show -p NTPSynchronized --value 2>/dev/null)"
+systemctl is-active {services} 2>/dev/null | grep -qx active && echo ntp=yes
+ss -Hltnp 2>/dev/null | sed 's/^/listener=/'
+docker ps -q --filter label=com.docker.compose.project={PROJECT} 2>/dev/null |
+    xargs -r docker inspect -f '{{{{range $p, $b := .HostConfig.PortBindings}}}}{{{{range $b}}}}own_port={{{{.HostPort}}}}{{{{println}}}}{{{{end}}}}{{{{end}}}}'
+docker ps --format '{{{{.Names}}}} {{{{.Ports}}}}' 2>/dev/null | sed 's/^/container=/'
+echo "engine=$(docker version -f '{{{{.Server.Version}}}}' 2>/dev/null)"
+echo "compose=$(docker compose version --short 2>/dev/null)"
+[ -e /etc/docker/daemon.json ] && sed 's/^/daemon_json=/' /etc/docker/daemon.json
+ls /etc/gatehouse/secrets/providers 2>/dev/null | sed 's/^/provider_key=/'
+echo "secrets_group=$(getent group {secrets_gid} | cut -d: -f1)"
+"""
+
+    def process(self, output: Iterable[str]) -> Host:
+        """Read the lines."""
+        lines: dict[str, list[str]] = {}
+        for line in output:
+            key, _, value = line.partition("=")
+            lines.setdefault(key, []).append(value)
+
+        def one(key: str) -> str:
+            return next((value.strip() for value in lines.get(key, []) if value.strip()), "")
+
+        return Host(
+            system=one("system"),
+            system_name=one("system_name"),
+            systemd=one("systemd") == "yes",
+            cores=int(one("cores") or 1),
+            memory_mib=int(one("memory_kib") or 0) // 1024,
+            disk_mib=int(one("disk_kib") or 0) // 1024,
+            disk_path=one("disk_path"),
+            clock_kept="yes" in lines.get("ntp", []),
+            listeners=_listeners(lines.get("listener", []), lines.get("container", [])),
+            own_ports=frozenset(int(port) for port in lines.get("own_port", []) if port.isdigit()),
+            engine=one("engine"),
+            compose=one("compose").removeprefix("v"),
+            daemon_json="\n".join(lines.get("daemon_json", [])),
+            provider_keys=frozenset(lines.get("provider_key", [])),
+            secrets_group=one("secrets_group"),
+        )
+
+
+def _listeners(sockets: list[str], containers: list[str]) -> dict[int, str]:
+    """Give who listens on each port: the process, or the container behind Docker's proxy."""
+    found: dict[int, str] = {}
+    for line in sockets:
+        words = line.split()
+        port = words[3].rsplit(":", 1)[-1]
+        who = words[5] if len(words) > 5 else "an unknown process"  # noqa: PLR2004 - ss' columns
+        found.setdefault(int(port), who.removeprefix("users:"))
+    for line in containers:
+        name, _, ports = line.partition(" ")
+        for part in ports.split(", "):
+            published = part.partition("->")[0].rsplit(":", 1)[-1]
+            if "->" in part and published.isdigit():
+                found[int(published)] = f"the container {name}"
+    return found
+
+
+@dataclass(frozen=True)
+class Stat:
+    """A path on the host: kind is `directory`, `regular file` …; mode in octal digits."""
+
+    kind: str
+    mode: str
+    owner: str
+    group: str
+    sha256: str = ""
+
+
+class Paths(FactBase[dict[str, Stat]]):
+    """Kind, mode, owner, and for files the hash, of each path that exists."""
+
+    default = dict
+
+    def command(self, paths: list[str]) -> str:
+        """Print one line for each path."""
+        words = " ".join(map(shlex.quote, paths))
+        return (
+            f"for path in {words}; do "
+            'stat -c "%n|%F|%a|%U|%G" "$path" 2>/dev/null || continue; '
+            '[ -f "$path" ] && sha256sum "$path"; done; true'
+        )
+
+    def process(self, output: Iterable[str]) -> dict[str, Stat]:
+        """Read the lines."""
+        found: dict[str, Stat] = {}
+        for line in output:
+            if "|" in line:
+                path, kind, *rest = line.split("|")
+                kind = "regular file" if kind == "regular empty file" else kind
+                found[path] = Stat(kind, *rest)
+            else:
+                digest, path = line.split(maxsplit=1)
+                found[path] = Stat(**{**vars(found[path]), "sha256": digest})
+        return found
+
+
+@dataclass(frozen=True)
+class Container:
+    """One container of the stack."""
+
+    name: str
+    service: str
+    inputs: str
+    status: str
+    health: str
+    exit_code: int
+    image: str
+    stale: bool
+
+    @property
+    def ready(self) -> bool:
+        """Whether it does its work now."""
+        return self.status == "running" and self.health in {"healthy", "none"}
+
+
+class Containers(FactBase[list[Container]]):
+    """The stack's containers, stopped ones too.
+
+    `stale` means that a secret which is mounted into it is newer than its start, or that its image
+    reference now means another image.
+    """
+
+    default = list
+
+    def command(self) -> str:
+        """Inspect them; times are compared on the host, so that no clock of ours matters."""
+        fields = {
+            "name": "{{.Name}}",
+            "service": '{{index .Config.Labels "com.docker.compose.service"}}',
+            "inputs": '{{index .Config.Labels "gatehouse.inputs"}}',
+            "status": "{{.State.Status}}",
+            "health": "{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}",
+            "exit_code": "{{.State.ExitCode}}",
+            "image": "{{.Config.Image}}",
+            "image_id": "{{.Image}}",
+            "started": "{{.State.StartedAt}}",
+            "mounts": "{{range .Mounts}}{{.Source}} {{end}}",
+        }
+        template = "|".join(fields.values())
+        return f"""
+docker ps -aq --filter label=com.docker.compose.project={PROJECT} 2>/dev/null |
+xargs -r docker inspect -f '{template}' | while IFS='|' read -r name service inputs status health \
+code image id started mounts; do
+    stale=no
+    [ "$(docker image inspect -f '{{{{.Id}}}}' "$image" 2>/dev/null)" = "$id" ] || stale=image
+    for file in $mounts; do
+        case $file in /etc/gatehouse/secrets/*) ;; *) continue ;; esac
+        [ -n "$(find "$file" -newermt "$started" 2>/dev/null | head -n 1)" ] && stale=secret
+    done
+    echo "${{name#/}}|$service|$inputs|$status|$health|$code|$image|$stale"
+done; true"""
+
+    def process(self, output: Iterable[str]) -> list[Container]:
+        """Read the lines."""
+        found = []
+        for line in output:
+            name, service, inputs, status, health, code, image, stale = line.split("|")
+            found.append(
+                Container(
+                    name, service, inputs, status, health, int(code), image, stale=stale != "no"
+                )
+            )
+        return found
+
+
+class Logs(FactBase[list[str]]):
+    """The last lines that a service wrote."""
+
+    default = list
+
+    def command(self, service: str, lines: int = 25) -> str:
+        """Read them from Docker, of the newest container of the service."""
+        return (
+            f"docker ps -aq --filter label=com.docker.compose.project={PROJECT} "
+            f"--filter label=com.docker.compose.service={shlex.quote(service)} | head -n 1 | "
+            f"xargs -r docker logs --tail {lines} 2>&1 || true"
+        )
+
+    def process(self, output: Iterable[str]) -> list[str]:
+        """Keep the lines."""
+        return list(output)
+
+
+class Images(FactBase[dict[str, str]]):
+    """Image reference → id, of those that the host has."""
+
+    default = dict
+
+    def command(self, references: list[str]) -> str:
+        """Ask Docker for each."""
+        words = " ".join(map(shlex.quote, references))
+        return (
+            f"for image in {words}; do "
+            "id=$(docker image inspect -f '{{.Id}}' \"$image\" 2>/dev/null) && "
+            'echo "$image $id"; done; true'
+        )
+
+    def process(self, output: Iterable[str]) -> dict[str, str]:
+        """Read the lines."""
+        return dict(line.split(maxsplit=1) for line in output)
+
+
+class Text(FactBase[str]):
+    """The content of a file, or an empty text. Never asked of a file that holds a secret."""
+
+    default = str
+
+    def command(self, path: str) -> str:
+        """Read the file."""
+        return f"cat {shlex.quote(path)} 2>/dev/null || true"
+
+    def process(self, output: Iterable[str]) -> str:
+        """Join the lines again."""
+        return "".join(f"{line}\n" for line in output)
+
+
+class Run(FactBase[dict[str, Any]]):
+    """The result of a command that only looks: `{"rc": 0, "out": "…"}`."""
+
+    default = dict
+
+    def command(self, command: str) -> str:
+        """Run it; its exit code is the last line."""
+        return f"out=$( exec 2>&1\n{command}\n); rc=$?; printf '%s\\n' \"$out\"; echo $rc"
+
+    def process(self, output: Iterable[str]) -> dict[str, Any]:
+        """Split off the exit code."""
+        *lines, code = list(output)
+        return {"rc": int(code), "out": "\n".join(lines)}
+
+
+class RunAll(FactBase[list[dict[str, Any]]]):
+    """The results of several commands that only look, in one remote command, in their order."""
+
+    default = list
+    _MARK = "\x1e"
+
+    def command(self, commands: list[str]) -> str:
+        """Run each in a subshell; a record separator and the exit code close its output."""
+        return "\n".join(f"(\n{each}\n) 2>&1; printf '\\n\\036%s\\n' $?" for each in commands)
+
+    def process(self, output: Iterable[str]) -> list[dict[str, Any]]:
+        """Split the output at the marks."""
+        results, lines = [], []
+        for line in output:
+            if line.startswith(self._MARK):
+                results.append({"rc": int(line[1:]), "out": "\n".join(lines).rstrip("\n")})
+                lines = []
+            else:
+                lines.append(line)
+        return results
+
+
+def parse_json(text: str) -> dict[str, Any]:
+    """Read a JSON object; an empty text is an empty object. Raises `ValueError` otherwise."""
+    value = json.loads(text) if text.strip() else {}
+    if not isinstance(value, dict):
+        raise ValueError("it holds no object")  # noqa: TRY004 - what json raises too
+    return value

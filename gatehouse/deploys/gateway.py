@@ -1,0 +1,58 @@
+"""What one deploy works from: the settings, the host as it was found, and what is to be there."""
+
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+from pyinfra import config, host
+from pyinfra.api.exceptions import DeployError
+
+from gatehouse.deploys import preflight
+from gatehouse.deploys.facts import Access, Host, HostFact
+from gatehouse.providers import given
+from gatehouse.render import Machine, Rendered, render
+from gatehouse.settings import Invalid, Settings, validate
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """One host's settings, what was found there, and what was rendered for it."""
+
+    settings: Settings
+    found: Host
+    machine: Machine
+    rendered: Rendered
+    provider_keys: dict[str, SecretStr]
+
+
+def this_gateway() -> Gateway:
+    """Read the settings and the host that pyinfra runs for now, before anything is changed.
+
+    Raises `DeployError` with everything that is wrong with the settings or cannot work here.
+    """
+    try:
+        settings = validate(host.data.dict())
+        keys = given(settings)
+    except Invalid as invalid:
+        raise DeployError(f"the settings cannot be used, nothing was touched:\n{invalid}") from None
+    become_root()
+    found = host.get_fact(HostFact, secrets_gid=settings.secrets_gid)
+    preflight.refuse(settings, found)
+    machine = Machine(found.cores, found.memory_mib, found.provider_keys | keys.keys())
+    return Gateway(settings, found, machine, render(settings, machine), keys)
+
+
+def become_root() -> None:
+    """Use sudo for everything that follows, unless the connection is root's already.
+
+    Raises `DeployError` where neither is possible.
+    """
+    if config.SUDO or host.data.get("_sudo") or config.SU_USER:
+        return
+    access = host.get_fact(Access, _sudo=False)
+    if access == "none":
+        raise DeployError(
+            "this user is not root and may not use sudo without a password: connect as root "
+            "(ssh_user), allow sudo, or run pyinfra with --sudo --use-sudo-password"
+        )
+    if access == "sudo":
+        host.data._sudo = True  # noqa: SLF001 - pyinfra's name for it

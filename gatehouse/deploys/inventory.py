@@ -1,0 +1,53 @@
+"""Print the hosts of an inventory and their data as JSON: what `make settings` and `make render` read."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from pyinfra.api import Inventory, State
+from pyinfra.context import ctx_state
+from pyinfra_cli.inventory import make_inventory
+
+
+def load(
+    inventory: str,
+    overrides: dict[str, Any] | None = None,
+    cwd: str = ".",
+    group_data: list[str] | None = None,
+) -> Inventory:
+    """Read an inventory as pyinfra's command line does. Raises `ValueError` when nobody is in it."""
+    found = make_inventory(
+        inventory, override_data=overrides or {}, cwd=cwd, group_data_directories=group_data or []
+    )
+    if not len(found):
+        raise ValueError(
+            f"the inventory {inventory!r} has no hosts: add one to it (the file `inventory` shows "
+            "how), or check the path"
+        )
+    return found
+
+
+def main() -> int:
+    """Print name → data of each host; exit code 1 with the reason when that is impossible."""
+    logging.disable(logging.WARNING)
+    sys.path.insert(0, str(Path.cwd()))
+    ctx_state.set(State())
+    try:
+        found = load(sys.argv[1])
+    except Exception as error:  # noqa: BLE001 - the inventory is the operator's own Python
+        print(f"{sys.argv[1]}: {error}", file=sys.stderr)  # noqa: T201 - this is a command
+        return 1
+    data = {
+        host.name: {
+            key: value for key, value in host.data.dict().items() if not key.startswith(("ssh_", "_"))
+        }
+        for host in found
+    }
+    print(json.dumps(data, default=str))  # noqa: T201 - the same
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

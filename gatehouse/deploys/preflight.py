@@ -1,0 +1,84 @@
+"""Refuse early and clearly what cannot work. Pure: what was found against what is needed."""
+
+import json
+
+from pyinfra import logger
+from pyinfra.api.exceptions import DeployError
+
+from gatehouse.deploys.facts import Host, parse_json
+from gatehouse.render import Machine
+from gatehouse.settings import Settings
+
+SYSTEMS = {
+    "debian 12": "Debian 12",
+    "debian 13": "Debian 13",
+    "ubuntu 22.04": "Ubuntu 22.04",
+    "ubuntu 24.04": "Ubuntu 24.04",
+}
+
+
+def refuse(settings: Settings, found: Host) -> None:
+    """Raise `DeployError` with every reason why this host cannot become a gateway."""
+    reasons = list(problems(settings, found))
+    if reasons:
+        lines = "\n".join(f"  - {reason}" for reason in reasons)
+        raise DeployError(f"this host cannot be provisioned, nothing was touched:\n{lines}")
+    workers = Machine(found.cores, found.memory_mib).workers(settings)
+    if workers < settings.litellm_workers:
+        logger.info(
+            f"    litellm_workers = {settings.litellm_workers} is lowered to {workers}: "
+            f"{found.cores} cores, {found.memory_mib} MiB"
+        )
+
+
+def problems(settings: Settings, found: Host) -> list[str]:
+    """Give the reasons, each with what was found, what is needed and what to do."""
+    reasons = []
+    if found.system not in SYSTEMS:
+        names = ", ".join(SYSTEMS.values())
+        reasons.append(f"{found.system_name or 'this system'} is not supported: use {names}")
+    if not found.systemd:
+        reasons.append("systemd does not run here: Gatehouse needs it as PID 1")
+    if found.memory_mib < settings.host_memory_min_mib:
+        reasons.append(
+            f"{found.memory_mib} MiB of memory, {settings.host_memory_min_mib} MiB needed "
+            "(host_memory_min_mib)"
+        )
+    if found.disk_mib < settings.host_disk_min_gib * 1024:
+        reasons.append(
+            f"{found.disk_mib // 1024} GiB free on {found.disk_path}, "
+            f"{settings.host_disk_min_gib} GiB needed (host_disk_min_gib): free some space"
+        )
+    if settings.host_time_sync_required and not found.clock_kept:
+        reasons.append(
+            "nobody keeps the clock: `apt-get install systemd-timesyncd` (or chrony), or set "
+            "host_time_sync_required = False where the hypervisor keeps it"
+        )
+    if found.secrets_group not in {"", "gatehouse-secrets"}:
+        reasons.append(
+            f"the group {found.secrets_group} has the number {settings.secrets_gid}: choose "
+            "another secrets_gid"
+        )
+    reasons += _ports(settings, found) + _daemon_json(found)
+    return reasons
+
+
+def _ports(settings: Settings, found: Host) -> list[str]:
+    ports = {
+        "litellm_port": settings.litellm_port,
+        "postgres_port": settings.postgres_port,
+        "redis_port": settings.redis_port,
+    }
+    return [
+        f"port {port} is taken by {found.listeners[port]}: stop it, or give {key} another port"
+        for key, port in ports.items()
+        if port in found.listeners and port not in found.own_ports
+    ]
+
+
+def _daemon_json(found: Host) -> list[str]:
+    try:
+        parse_json(found.daemon_json)
+    except (json.JSONDecodeError, ValueError) as error:
+        return [f"/etc/docker/daemon.json cannot be read ({error}): mend it or move it away"]
+    return []

@@ -1,0 +1,106 @@
+"""The release: one directory of rendered files, complete and valid before it becomes current."""
+
+import io
+import tarfile
+from collections.abc import Iterator
+
+from pyinfra import host
+from pyinfra.api import FileUploadCommand, StringCommand, operation
+from pyinfra.api.command import PyinfraCommand
+from pyinfra.api.deploy import deploy as pyinfra_deploy
+
+from gatehouse.deploys.facts import Run
+from gatehouse.deploys.gateway import Gateway
+from gatehouse.render import File
+
+HOME = "/opt/gatehouse"
+KEPT = 5
+
+
+@pyinfra_deploy("Release")
+def deploy(gateway: Gateway) -> None:
+    """Write the release, validate it, and make it the current one."""
+    rendered = gateway.rendered
+    written(name="Write the release", files=rendered.release, release=rendered.release_id)
+    current(name="Make it the current one", release=rendered.release_id)
+
+
+def directory(release: str) -> str:
+    """Give the path of a release."""
+    return f"{HOME}/releases/{release}"
+
+
+@operation()
+def written(files: dict[str, File], release: str) -> Iterator[PyinfraCommand]:
+    """Ensure that the release exists, whole: what is there but differs is written anew."""
+    path = directory(release)
+    sums = "".join(f"{file.sha256}  {name}\n" for name, file in sorted(files.items()))
+    check = f"""cd {path} 2>/dev/null && find . -type f ! -perm 644 -print -quit | grep -q . && exit 1
+cd {path} 2>/dev/null && [ "$(find . -type f | wc -l)" = {len(files)} ] && sha256sum --quiet -c - <<'SUMS'
+{sums}SUMS"""
+    if host.get_fact(Run, command=f"( {check}\n)")["rc"] == 0:
+        host.noop(f"release {release} is there")
+        return
+    new = f"{path}.new"
+    yield FileUploadCommand(_tar(files), f"{path}.tar")
+    # Validated where it will stand: Compose follows the paths that the files name.
+    yield StringCommand(
+        f"rm -rf {new} && mkdir -m 755 {new} && tar -x -f {path}.tar -C {new} --no-same-owner && "
+        f"docker compose --project-directory {new} -f {new}/compose.yaml config --quiet && "
+        f"rm -rf {path} {path}.tar && mv {new} {path}"
+    )
+
+
+@operation()
+def current(release: str) -> Iterator[StringCommand]:
+    """Ensure that `current` is this release; the last good one and a few more are kept."""
+    path = directory(release)
+    if host.get_fact(Run, command=f"readlink {HOME}/current || true")["out"] == path:
+        host.noop(f"release {release} is current")
+        return
+    yield StringCommand(
+        f"cd {HOME} && touch {path} && ln -sfn {path} current.new && mv -T current.new current"
+    )
+    yield StringCommand(
+        f"cd {HOME}/releases && ls -1td -- */ | tail -n +{KEPT + 1} | while read -r old; do "
+        f'case "$(readlink ../current) $(readlink ../good)" in '
+        f'*"/${{old%/}}"*) ;; *) rm -rf -- "$old" ;; esac; done'
+    )
+
+
+@operation()
+def good(release: str) -> Iterator[StringCommand]:
+    """Remember that this release passed every check: it is the one to go back to."""
+    path = directory(release)
+    if host.get_fact(Run, command=f"readlink {HOME}/good || true")["out"] == path:
+        host.noop(f"release {release} is the one to go back to")
+        return
+    yield StringCommand(f"cd {HOME} && ln -sfn {path} good.new && mv -T good.new good")
+
+
+def restore(timeout_seconds: int) -> str:
+    """Give the command that makes the last good release current again and waits until it serves.
+
+    It prints the release that serves then, or nothing where there is none to go back to.
+    """
+    compose = 'docker compose --project-directory "$old" -f "$old/compose.yaml" up -d --no-build'
+    wait = f"--wait --wait-timeout {timeout_seconds}"
+    return (
+        f"cd {HOME} && old=$(readlink good) && [ -d \"$old\" ] && "
+        f'[ "$old" != "$(readlink current)" ] && ln -sfn "$old" current.new && '
+        f"mv -T current.new current && {{ {compose} {wait} postgres redis && "
+        f'{compose} --no-deps {wait} litellm; }} >/dev/null 2>&1 && basename "$old"'
+    )
+
+
+def _tar(files: dict[str, File]) -> io.BytesIO:
+    """Pack the files; the same files give the same bytes."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, file in sorted(files.items()):
+            data = file.content.encode()
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(data), int(file.mode, 8)
+            archive.addfile(info, io.BytesIO(data))
+    buffer.seek(0)
+    return buffer

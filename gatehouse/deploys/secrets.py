@@ -1,0 +1,96 @@
+"""Secrets: made on the host once, never read back, never overwritten."""
+
+import hashlib
+import shlex
+from collections.abc import Iterator
+
+from pydantic import SecretStr
+from pyinfra import host
+from pyinfra.api import StringCommand, operation
+from pyinfra.api.deploy import deploy as pyinfra_deploy
+from pyinfra.api.exceptions import OperationError
+
+from gatehouse.deploys.facts import Paths, Run
+from gatehouse.deploys.gateway import Gateway
+from gatehouse.render.tree import SECRETS
+
+DIRECTORY = "/etc/gatehouse/secrets"
+PROVIDERS = f"{DIRECTORY}/providers"
+GROUP = "gatehouse-secrets"
+# LiteLLM wants its keys to look like its own.
+_PREFIX = {"master_key": "sk-", "salt_key": "sk-salt-"}
+# A new one of these would lock the gateway out of the data that exists, or garble it.
+_BOUND_TO_DATA = ("salt_key", "postgres_password")
+
+
+@pyinfra_deploy("Secrets")
+def deploy(gateway: Gateway) -> None:
+    """Make what is missing, and take over the provider keys that the operator gives."""
+    made(name="Make the host's own secrets")
+    provided(name="Take over provider keys", keys=gateway.provider_keys)
+
+
+@operation()
+def made() -> Iterator[StringCommand]:
+    """Ensure that each secret exists, readable for root and for the containers' group only."""
+    paths = [f"{DIRECTORY}/{name}" for name in SECRETS]
+    found = host.get_fact(Paths, paths=[PROVIDERS, *paths])
+    missing = [name for name in SECRETS if f"{DIRECTORY}/{name}" not in found]
+    lost = [name for name in missing if name in _BOUND_TO_DATA]
+    if lost:
+        volume = "docker volume inspect gatehouse_postgres-data >/dev/null 2>&1 && echo there"
+        if host.get_fact(Run, command=volume)["out"] == "there":
+            raise OperationError(
+                f"{' and '.join(lost)} are gone from {DIRECTORY}, but the database that was made "
+                "with them is there: put them back from a backup, or remove the database with "
+                "`docker volume rm gatehouse_postgres-data` to begin anew"
+            )
+    wrong = [
+        path
+        for path in paths
+        if path in found
+        and (found[path].mode, found[path].owner, found[path].group) != ("440", "root", GROUP)
+    ]
+    for name in missing:
+        path = shlex.quote(f"{DIRECTORY}/{name}")
+        # `mv -n` never overwrites; the value stands in no command line and in no variable of ours.
+        yield StringCommand(
+            f"umask 077 && {{ printf %s {_PREFIX.get(name, '')}; "
+            f"head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \\n'; }} >{path}.new && "
+            f"chown root:{GROUP} {path}.new && chmod 440 {path}.new && mv -n {path}.new {path}"
+        )
+    for path in wrong:
+        yield StringCommand(f"chown root:{GROUP} {path} && chmod 440 {path}")
+    directory = found.get(PROVIDERS)
+    directory_right = directory and (directory.mode, directory.owner, directory.group) == (
+        "750",
+        "root",
+        GROUP,
+    )
+    if not directory_right:
+        yield StringCommand(f"install -d -o root -g {GROUP} -m 750 {PROVIDERS}")
+    if directory_right and not missing and not wrong:
+        host.noop("the secrets are there")
+
+
+@operation()
+def provided(keys: dict[str, SecretStr]) -> Iterator[StringCommand]:
+    """Ensure that the host holds the provider keys that the operator gives; others stay."""
+    found = host.get_fact(Paths, paths=[f"{PROVIDERS}/{name}" for name in keys] or [PROVIDERS])
+    right = True
+    for name, key in keys.items():
+        path = f"{PROVIDERS}/{name}"
+        value = key.get_secret_value()
+        stat = found.get(path)
+        digest = hashlib.sha256(value.encode()).hexdigest()
+        if stat and (stat.sha256, stat.mode, stat.group) == (digest, "440", GROUP):
+            continue
+        right = False
+        # On standard input: a command line can be read by every user of the host.
+        yield StringCommand(
+            f"umask 077 && head -c {len(value.encode())} >{path}.new && "
+            f"chown root:{GROUP} {path}.new && chmod 440 {path}.new && mv {path}.new {path}",
+            _stdin=value,
+        )
+    if right:
+        host.noop("no new provider key")

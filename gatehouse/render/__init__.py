@@ -1,0 +1,7 @@
+"""Rendering: settings in, files out. It is pure: no host is asked, nothing is written."""
+
+from gatehouse.render.file import File
+from gatehouse.render.machine import Machine
+from gatehouse.render.tree import SERVICES, Rendered, render
+
+__all__ = ["SERVICES", "File", "Machine", "Rendered", "render"]

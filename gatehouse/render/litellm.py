@@ -1,0 +1,85 @@
+"""The proxy's configuration."""
+
+from typing import Any
+
+from gatehouse.render.machine import Machine
+from gatehouse.render.template import template
+from gatehouse.settings import Model, Settings
+from gatehouse.settings.models import offered, resolved
+
+
+def config(settings: Settings, machine: Machine) -> str:
+    """Give LiteLLM's config.yaml; secrets appear in it as references to the environment only."""
+    workers = machine.workers(settings)
+    names = offered(settings.all_models, settings.models_enable, machine.provider_keys)
+    aliases = resolved(settings.models_aliases, names)
+    in_file = settings.litellm_config_source == "file"
+    return template(
+        "litellm/config.yaml",
+        settings=settings,
+        workers=workers,
+        pool_per_worker=max(1, settings.litellm_pool_connections // workers),
+        model_list=[entry(model) for model in names.values()] if in_file else [],
+        aliases=aliases,
+        fallbacks=_fallbacks(settings.models_fallbacks, names, aliases),
+        context_fallbacks=_fallbacks(settings.models_context_fallbacks, names, aliases),
+    )
+
+
+def seed(settings: Settings, machine: Machine) -> list[dict[str, Any]]:
+    """Give the models that a deploy adds to the database where the database is the truth."""
+    if settings.litellm_config_source == "file":
+        return []
+    names = offered(settings.all_models, settings.models_enable, machine.provider_keys)
+    return [entry(model) for model in names.values()]
+
+
+def entry(model: Model) -> dict[str, Any]:
+    """Give one entry of LiteLLM's model_list."""
+    params = {
+        "model": model.backend,
+        "api_base": model.api_base,
+        "api_key": f"os.environ/{model.api_key}" if model.api_key else "none",
+        "timeout": model.timeout_seconds,
+        "rpm": model.rpm,
+        "max_retries": model.retries,
+        "max_tokens": model.max_tokens if model.kind == "chat" else None,
+        "keep_alive": model.keep_alive,
+        "mock_response": model.mock_response,
+    }
+    info = {
+        "mode": model.kind,
+        # Without these LiteLLM looks the model up in its price list at each pre-call check and
+        # logs an error for a local one.
+        "max_tokens": model.max_tokens or model.context_tokens,
+        "max_input_tokens": model.context_tokens,
+        "max_output_tokens": model.max_tokens,
+        "supports_function_calling": model.tools or None,
+        "supports_vision": model.vision or None,
+    }
+    return {
+        "model_name": model.name,
+        "litellm_params": _without_none(params),
+        "model_info": _without_none(info),
+    }
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _fallbacks(
+    wanted: dict[str, list[str]], names: dict[str, Model], aliases: dict[str, str]
+) -> list[dict[str, list[str]]]:
+    """Give LiteLLM's list of one-key mappings, of models that are offered and not the same model."""
+    found = []
+    for source, targets in wanted.items():
+        primary = aliases.get(source, source)
+        reachable = [
+            target
+            for target in targets
+            if (target in names or target in aliases) and aliases.get(target, target) != primary
+        ]
+        if reachable and (source in names or source in aliases):
+            found.append({source: reachable})
+    return found

@@ -1,0 +1,34 @@
+"""What the host is, as far as rendering depends on it."""
+
+from dataclasses import dataclass
+
+from gatehouse.settings import Settings
+
+_ASSUMED_CORES = 4
+_ASSUMED_MEMORY_MIB = 16384
+# What the proxy needs before its first worker: the gunicorn master and one migration.
+_BASE_MIB = 512
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Cores, memory in MiB, and the names of the provider keys that the host holds."""
+
+    cores: int = _ASSUMED_CORES
+    memory_mib: int = _ASSUMED_MEMORY_MIB
+    provider_keys: frozenset[str] = frozenset()
+
+    def workers(self, settings: Settings) -> int:
+        """Give the number of workers: as set, within the cores and half of the memory, at least 1."""
+        cores = settings.host_cpu_cores or self.cores
+        memory = (settings.host_memory_mib or self.memory_mib) // 2 - _BASE_MIB
+        fitting = memory // settings.litellm_worker_memory_mib
+        return max(1, min(settings.litellm_workers, cores, fitting))
+
+    def proxy_memory_mib(self, settings: Settings) -> int:
+        """Give the memory limit of the proxy in MiB, which grows with its workers."""
+        return _BASE_MIB + self.workers(settings) * settings.litellm_worker_memory_mib
+
+    def cpus(self, wanted: float) -> str:
+        """Give a CPU limit that this machine has: Docker refuses one above its cores."""
+        return f"{min(wanted, float(self.cores)):g}"

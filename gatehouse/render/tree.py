@@ -1,0 +1,87 @@
+"""Everything that Gatehouse writes on a host, by path."""
+
+import hashlib
+from dataclasses import dataclass
+
+from gatehouse.render import docker, litellm
+from gatehouse.render.environment import dotenv, inputs_hash, variables
+from gatehouse.render.file import File
+from gatehouse.render.machine import Machine
+from gatehouse.render.template import plain, template
+from gatehouse.settings import Settings
+
+CURRENT = "/opt/gatehouse/current"
+COMPONENTS = ("postgres", "redis", "litellm")
+# Secrets that the host makes for itself and that are mounted one by one.
+SECRETS = ("master_key", "postgres_password", "redis_password", "salt_key", "ui_password")
+# Service → files of the release that it runs with, besides the hardened base and networks.
+SERVICES = {
+    "postgres": ("compose/postgres.yaml",),
+    "redis": ("compose/redis.yaml", "redis/redis.conf", "redis/start.sh"),
+    # The job depends on the image, not on the proxy's configuration: a changed model migrates nothing.
+    "litellm-migrate": ("litellm/start.sh",),
+    "litellm": ("compose/litellm.yaml", "litellm/config.yaml", "litellm/start.sh"),
+}
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The files by absolute path, and for each service the hash of what it runs with."""
+
+    files: dict[str, File]
+    inputs: dict[str, str]
+
+    @property
+    def release(self) -> dict[str, File]:
+        """The files of the release, by path inside it."""
+        return {
+            path.removeprefix(f"{CURRENT}/"): file
+            for path, file in self.files.items()
+            if path.startswith(f"{CURRENT}/")
+        }
+
+    @property
+    def release_id(self) -> str:
+        """Twelve hexadecimal digits: the same content is the same release, on every machine."""
+        digest = hashlib.sha256()
+        for path, file in sorted(self.release.items()):
+            digest.update(f"{path}\0{file.mode}\0{file.sha256}\0".encode())
+        return digest.hexdigest()[:12]
+
+
+def render(settings: Settings, machine: Machine) -> Rendered:
+    """Render every file of one host. Secrets are references to files or the environment."""
+    values = variables(settings, machine)
+    release = {
+        "compose.yaml": template("compose/compose.yaml", components=COMPONENTS, secrets=SECRETS),
+        "compose/hardened.yaml": plain("hardened.yaml"),
+        "redis/redis.conf": template("redis/redis.conf", settings=settings),
+        "redis/start.sh": plain("redis/start.sh"),
+        "litellm/config.yaml": litellm.config(settings, machine),
+        "litellm/start.sh": plain("litellm/start.sh"),
+    }
+    release |= {f"compose/{name}.yaml": plain(f"{name}.yaml") for name in COMPONENTS}
+    shared = [release["compose.yaml"], release["compose/hardened.yaml"]]
+    inputs = {
+        service: inputs_hash([*shared, *(release[path] for path in paths)], values)
+        for service, paths in SERVICES.items()
+    }
+    job = f"{inputs['litellm-migrate']} {settings.litellm_image}"
+    inputs["litellm-migrate"] = hashlib.sha256(job.encode()).hexdigest()[:16]
+    values |= {
+        f"GATEHOUSE_{service.upper().replace('-', '_')}_INPUTS": digest
+        for service, digest in inputs.items()
+    }
+    release[".env"] = dotenv(values)
+    files = {f"{CURRENT}/{path}": File(content) for path, content in release.items()}
+    files["/etc/docker/daemon.json"] = File(docker.text(docker.wanted(settings)))
+    files["/etc/gatehouse/settings.json"] = File(
+        settings.model_dump_json(indent=2) + "\n", "640", group=settings.host_group
+    )
+    files["/etc/gatehouse/firewall.sh"] = File(
+        template("firewall/firewall.sh", settings=settings), "640", group=settings.host_group
+    )
+    files["/etc/systemd/system/gatehouse-firewall.service"] = File(
+        template("firewall/gatehouse-firewall.service")
+    )
+    return Rendered(dict(sorted(files.items())), inputs)

@@ -1,0 +1,7 @@
+"""Settings: the one typed, frozen place between `group_data/` and everything else."""
+
+from gatehouse.settings.load import Invalid, Problem, defaults, validate
+from gatehouse.settings.model import Settings
+from gatehouse.settings.models import Model
+
+__all__ = ["Invalid", "Model", "Problem", "Settings", "defaults", "validate"]

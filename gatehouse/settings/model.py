@@ -1,0 +1,47 @@
+"""All settings together."""
+
+from gatehouse.settings.docker import DockerSettings
+from gatehouse.settings.host import HostSettings
+from gatehouse.settings.images import ImagesSettings
+from gatehouse.settings.litellm import LitellmSettings
+from gatehouse.settings.models import Model, ModelsSettings
+from gatehouse.settings.network import NetworkSettings
+from gatehouse.settings.postgres import PostgresSettings
+from gatehouse.settings.redis import RedisSettings
+from gatehouse.settings.secrets import SecretsSettings
+
+COMPONENTS = (
+    HostSettings,
+    DockerSettings,
+    NetworkSettings,
+    ImagesSettings,
+    SecretsSettings,
+    PostgresSettings,
+    RedisSettings,
+    LitellmSettings,
+    ModelsSettings,
+)
+
+
+class Settings(
+    HostSettings,
+    DockerSettings,
+    NetworkSettings,
+    ImagesSettings,
+    SecretsSettings,
+    PostgresSettings,
+    RedisSettings,
+    LitellmSettings,
+    ModelsSettings,
+):
+    """Every setting of one host, valid by itself and in combination."""
+
+    @property
+    def all_models(self) -> list[Model]:
+        """The shipped models and the operator's own."""
+        return [*self.models, *self.models_extra]
+
+    @property
+    def provider_keys(self) -> frozenset[str]:
+        """Names of the provider keys that any model would use."""
+        return frozenset(model.api_key for model in self.all_models if model.api_key)

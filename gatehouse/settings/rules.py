@@ -1,0 +1,208 @@
+"""What single values cannot show: rules between settings.
+
+Each rule reads the valid settings by attribute and yields `(key, message)`. A rule that needs a
+setting which is itself invalid is left out, so one mistake is reported once.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from ipaddress import IPv4Network
+from typing import Any
+
+from gatehouse.settings import version
+from gatehouse.settings.models import ALIAS_NAME
+
+Found = Iterator[tuple[str, str]]
+
+
+class Unavailable(Exception):  # noqa: N818 - a signal between two functions, not an error
+    """A rule asked for a setting that is missing or invalid."""
+
+
+class Valid:
+    """The settings that are valid by themselves, by attribute."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        """Hold `values`, the settings by key."""
+        self._values = values
+
+    def __getattr__(self, key: str) -> Any:  # noqa: ANN401 - a setting of any type
+        """Give the setting, or stop the rule that asked for it."""
+        try:
+            return self._values[key]
+        except KeyError:
+            raise Unavailable(key) from None
+
+
+def suggestion(word: str, words: list[str]) -> str:
+    """Give ` (did you mean 'x'?)` for the closest of `words`, or an empty string."""
+    close = get_close_matches(word, words, n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def bind_address(s: Valid) -> Found:
+    """A public bind address needs the opt-in."""
+    address = s.network_bind_address
+    if not address.is_loopback and not s.network_bind_public:
+        yield (
+            "network_bind_address",
+            f"{address} is reachable by others: use 127.0.0.1 and an SSH tunnel, or set "
+            "network_bind_public = True if you mean it",
+        )
+
+
+def subnets(s: Valid) -> Found:
+    """The networks are private, big enough and apart."""
+    both: dict[str, IPv4Network] = {
+        "network_subnet": s.network_subnet,
+        "network_inner_subnet": s.network_inner_subnet,
+    }
+    for key, network in both.items():
+        if not network.is_private or network.is_loopback or not 16 <= network.prefixlen <= 28:
+            yield key, f"{network} must be a private IPv4 network between /16 and /28"
+    if s.network_subnet.overlaps(s.network_inner_subnet):
+        yield (
+            "network_inner_subnet",
+            f"{s.network_inner_subnet} overlaps network_subnet = {s.network_subnet}: choose another",
+        )
+
+
+def ports(s: Valid) -> Found:
+    """No port is used twice."""
+    used: dict[int, str] = {}
+    for key in ("litellm_port", "postgres_port", "redis_port"):
+        try:
+            port = getattr(s, key)
+        except Unavailable:
+            continue
+        if port in used:
+            yield key, f"{port} is already {used[port]}: give one of them another port"
+        used.setdefault(port, key)
+
+
+def images(s: Valid) -> Found:
+    """Images are pinned, and LiteLLM's version is not refused."""
+    for key in ("postgres_image", "redis_image"):
+        try:
+            image = getattr(s, key)
+        except Unavailable:
+            continue
+        if version.floating(image):
+            yield key, f"{image} can be another image tomorrow: pin a version or a digest"
+    reason = version.refusal(s.litellm_image)
+    if reason:
+        yield "litellm_image", f"{s.litellm_image} is refused: {reason}; {version.ADVICE}"
+
+
+def archive(s: Valid) -> Found:
+    """An archive is named when images come from one."""
+    if s.images_source == "archive" and not s.images_archive:
+        yield (
+            "images_archive",
+            'images_source = "archive" needs the path of a `docker save` archive; '
+            "docs/airgap.md says how to make one",
+        )
+
+
+def redis_memory(s: Valid) -> Found:
+    """Redis' data fit into its container."""
+    if s.redis_maxmemory_mib * 4 > s.redis_memory_mib * 3:
+        yield (
+            "redis_maxmemory_mib",
+            f"{s.redis_maxmemory_mib} leaves no room below redis_memory_mib = "
+            f"{s.redis_memory_mib}: at most three quarters of it",
+        )
+
+
+def connections(s: Valid) -> Found:
+    """The pool leaves connections for migrations and people."""
+    if s.litellm_pool_connections + 20 > s.postgres_connections:
+        yield (
+            "litellm_pool_connections",
+            f"{s.litellm_pool_connections} and 20 in reserve are more than postgres_connections "
+            f"= {s.postgres_connections}: lower the one or raise the other",
+        )
+
+
+def group(s: Valid) -> Found:
+    """The group of readers is not one that means more."""
+    if s.host_group in {"root", "sudo", "docker", "adm", "wheel", "shadow", "disk"}:
+        yield "host_group", f"{s.host_group!r} already means something else: use its own group"
+
+
+def model_names(s: Valid) -> Found:
+    """No two models have one name."""
+    for name, count in Counter(s.model_names).items():
+        if count > 1:
+            yield "models_extra", f"{name!r} is defined {count} times: rename one of them"
+
+
+def references(s: Valid) -> Found:
+    """Whatever names a model names one that exists."""
+    models = s.model_names
+    names = [*models, *s.models_aliases]
+    for name in s.models_enable:
+        if name not in models:
+            yield "models_enable", f"there is no model {name!r}{suggestion(name, models)}"
+    for alias, candidates in s.models_aliases.items():
+        yield from _alias(alias, candidates, models)
+    for key in ("models_fallbacks", "models_context_fallbacks"):
+        for source, targets in getattr(s, key).items():
+            if source not in names:
+                yield f"{key}/{source}", f"there is no such model{suggestion(source, names)}"
+            for name in (name for name in targets if name not in names):
+                found = f"there is no model {name!r}{suggestion(name, names)}"
+                yield f"{key}/{source}", found
+
+
+def _alias(alias: str, candidates: list[str], models: list[str]) -> Found:
+    key = f"models_aliases/{alias}"
+    if alias in models:
+        yield key, "a model has this name: rename one of them"
+    if not ALIAS_NAME.fullmatch(alias):
+        yield key, "use lower case letters, digits, dots and dashes"
+    for name in (name for name in candidates if name not in models):
+        yield key, f"there is no model {name!r}{suggestion(name, models)}"
+
+
+def cycles(s: Valid) -> Found:
+    """No model ends up as its own fallback, through aliases neither."""
+    for key in ("models_fallbacks", "models_context_fallbacks"):
+        graph = {**s.models_aliases}
+        for source, targets in getattr(s, key).items():
+            graph[source] = [*graph.get(source, []), *targets]
+        for source in getattr(s, key):
+            loop = _loop(graph, source)
+            if loop and source == min(name for name in loop if name in getattr(s, key)):
+                yield f"{key}/{source}", f"is a cycle: {' → '.join(loop)}; remove one step"
+
+
+def _loop(graph: Mapping[str, list[str]], start: str) -> list[str] | None:
+    """Give a path from `start` back to itself, or None."""
+    paths = [[start]]
+    seen: set[str] = set()
+    while paths:
+        path = paths.pop()
+        for name in graph.get(path[-1], []):
+            if name == start:
+                return [*path, name]
+            if name not in seen:
+                seen.add(name)
+                paths.append([*path, name])
+    return None
+
+
+RULES: tuple[Callable[[Valid], Found], ...] = (
+    bind_address,
+    subnets,
+    ports,
+    images,
+    archive,
+    redis_memory,
+    connections,
+    group,
+    model_names,
+    references,
+    cycles,
+)
