@@ -46,9 +46,7 @@ _SOURCES = "/etc/apt/sources.list.d/gatehouse-docker.sources"
 def deploy(gateway: Gateway) -> None:
     """Install what is missing or too old, harden the daemon, and have it running."""
     settings, found = gateway.settings, gateway.found
-    if _below(found, NEEDED_ENGINE, NEEDED_COMPOSE) or (
-        settings.docker_source == "docker" and _below(found, FLOOR_ENGINE, FLOOR_COMPOSE)
-    ):
+    if to_install(settings, found):
         _install(settings, found)
     elif _below(found, FLOOR_ENGINE, FLOOR_COMPOSE):
         logger.warning(
@@ -58,6 +56,15 @@ def deploy(gateway: Gateway) -> None:
         )
     configured(name="Harden the daemon", settings=settings)
     started(name="Have the daemon running", unit="docker.service", newer_than=[DAEMON_JSON])
+
+
+def to_install(settings: Settings, found: Host) -> str | None:
+    """Say from where Docker is to be installed, or None where what the host has will do."""
+    if _below(found, NEEDED_ENGINE, NEEDED_COMPOSE):
+        return settings.docker_source
+    if settings.docker_source == "docker" and _below(found, FLOOR_ENGINE, FLOOR_COMPOSE):
+        return settings.docker_source
+    return None
 
 
 def _install(settings: Settings, found: Host) -> None:

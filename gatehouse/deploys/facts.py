@@ -1,6 +1,7 @@
 """What is asked of a host. Each fact is one remote command; none of them changes anything."""
 
 import json
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Any
 from pyinfra.api import FactBase
 
 PROJECT = "gatehouse"
+# In `docker ps`: 0.0.0.0:80->80/tcp, [::]:8000-8002->8000-8002/tcp; udp takes nothing from us.
+_PUBLISHED = re.compile(r":(\d+)(?:-(\d+))?->[\d-]+/tcp")
 
 
 class Access(FactBase[str]):
@@ -113,10 +116,9 @@ def _listeners(sockets: list[str], containers: list[str]) -> dict[int, str]:
         found.setdefault(int(port), who.removeprefix("users:"))
     for line in containers:
         name, _, ports = line.partition(" ")
-        for part in ports.split(", "):
-            published = part.partition("->")[0].rsplit(":", 1)[-1]
-            if "->" in part and published.isdigit():
-                found[int(published)] = f"the container {name}"
+        for first, last in _PUBLISHED.findall(ports):
+            for port in range(int(first), int(last or first) + 1):
+                found[port] = f"the container {name}"
     return found
 
 

@@ -1,9 +1,18 @@
 """LiteLLM: the gateway, after its database's schema."""
 
+import shlex
+from collections.abc import Iterator
+
+from pyinfra import host
+from pyinfra.api import StringCommand, operation
 from pyinfra.api.deploy import deploy as pyinfra_deploy
+from pyinfra.api.exceptions import OperationError
 
 from gatehouse.deploys.compose import Service, up
+from gatehouse.deploys.facts import Run
 from gatehouse.deploys.gateway import Gateway
+from gatehouse.deploys.release import directory
+from gatehouse.render.litellm import seed
 
 
 @pyinfra_deploy("LiteLLM")
@@ -17,3 +26,30 @@ def deploy(gateway: Gateway) -> None:
     )
     up(name="Migrate the database", service=migrate)
     up(name="Have it healthy", service=proxy)
+    models = [model["model_name"] for model in seed(gateway.settings, gateway.machine)]
+    if models:
+        seeded(name="Add new models to the database", release=rendered.release_id, models=models)
+
+
+@operation()
+def seeded(release: str, models: list[str]) -> Iterator[StringCommand]:
+    """Ensure that the database knows each model; one that it has stays as the web interface left it.
+
+    The table is asked, not the proxy: a worker learns of a new model only half a minute later.
+    """
+    table = host.get_fact(
+        Run,
+        command="docker exec gatehouse-postgres-1 psql -U litellm -d litellm -Atc "
+        "'SELECT model_name FROM \"LiteLLM_ProxyModelTable\"'",
+    )
+    if table["rc"]:
+        raise OperationError(f"the database does not say which models it has: {table['out']}")
+    missing = [name for name in models if name not in table["out"].splitlines()]
+    if not missing:
+        host.noop("the database has every model")
+        return
+    files = f"{directory(release)}/litellm"
+    yield StringCommand(
+        f'docker exec -i gatehouse-litellm-1 python3 -c "$(cat {files}/seed.py)" '
+        f"{shlex.join(missing)} <{files}/models.json"
+    )

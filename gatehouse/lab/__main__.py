@@ -9,6 +9,7 @@ import docker
 from docker.errors import APIError, DockerException
 
 from gatehouse.lab import images
+from gatehouse.lab.demo import demo, demo_down
 from gatehouse.lab.common import LABEL, PREFIX, ROOT, LabError
 from gatehouse.lab.engine import engine
 from gatehouse.lab.progress import Progress
@@ -118,6 +119,16 @@ def status(_options: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
+def show(_options: argparse.Namespace, progress: Progress) -> int:
+    """Provision a throwaway workstation and use it: `make demo`."""
+    return demo(progress)
+
+
+def put_away(_options: argparse.Namespace, progress: Progress) -> int:
+    """Remove what the demo left running: `make demo-down`."""
+    return demo_down(progress)
+
+
 def _everything() -> dict[str, str | list[str] | bool]:
     return {"label": LABEL}
 
@@ -156,6 +167,8 @@ def _parser() -> argparse.ArgumentParser:
         "--archive", action="store_true", help="save the gateway's images to build/lab/"
     )
     command("status", status, named=False)
+    command("demo", show, named=False)
+    command("demo-down", put_away, named=False)
     return parser
 
 

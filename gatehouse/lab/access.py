@@ -1,16 +1,15 @@
 """The way in: keys, ssh's own configuration, and an inventory for pyinfra."""
 
 import io
-import os
 import pprint
 import shutil
-import subprocess
 import tarfile
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatehouse.lab.common import BUILD, PREFIX
+from gatehouse.lab.common import BUILD, PREFIX, run
 
 OPERATOR_UID = 1000
 OPERATOR_GID = 37  # Debian's own group `operator`
@@ -50,6 +49,11 @@ class Access:
         return self.folder / "ssh_config"
 
     @property
+    def control(self) -> Path:
+        """Leads to the folder of ssh's sockets, whose paths are too long for a checkout (107)."""
+        return self.folder / "control"
+
+    @property
     def inventory(self) -> Path:
         """For `pyinfra`: one host, NAME."""
         return self.folder / "inventory"
@@ -58,25 +62,12 @@ class Access:
 def create(name: str, user: str, port: int, settings: Mapping[str, object]) -> Access:
     """Write the files anew; `settings` join the host's data in the inventory."""
     access = Access(name, user, port)
-    shutil.rmtree(access.folder, ignore_errors=True)
+    remove(access)
     access.folder.mkdir(parents=True, mode=0o700)
+    access.control.symlink_to(tempfile.mkdtemp(prefix=f"{PREFIX}-"))
     for key in (access.key, access.host_key):
-        subprocess.run(
-            [
-                "ssh-keygen",
-                "-q",
-                "-t",
-                "ed25519",
-                "-N",
-                "",
-                "-C",
-                f"{PREFIX}-{name}",
-                "-f",
-                str(key),
-            ],
-            stdin=subprocess.DEVNULL,
-            check=True,
-        )
+        comment = f"{PREFIX}-{name}"
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(key)])
     public = _public(access.host_key)
     access.known_hosts.write_text(f"[127.0.0.1]:{port} {public}")
     access.ssh_config.write_text(_ssh_config(access))
@@ -105,15 +96,18 @@ def container_files(access: Access) -> bytes:
     return archive.getvalue()
 
 
+def remove(access: Access) -> None:
+    """Remove the files, and the connections that ssh keeps open for reuse."""
+    if access.control.is_symlink():
+        close_connections(access)
+        shutil.rmtree(access.control.readlink(), ignore_errors=True)
+    shutil.rmtree(access.folder, ignore_errors=True)
+
+
 def close_connections(access: Access) -> None:
     """End the connections that ssh keeps open for reuse."""
     for host in _hosts(access):
-        subprocess.run(
-            ["ssh", "-F", str(access.ssh_config), "-O", "exit", host],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
+        run(["ssh", "-F", str(access.ssh_config), "-O", "exit", host], check=False)
 
 
 def _hosts(access: Access) -> dict[str, str]:
@@ -131,8 +125,6 @@ def _public(key: Path) -> str:
 
 def _ssh_config(access: Access) -> str:
     users = "".join(f"Host {name}\n    User {user}\n" for name, user in _hosts(access).items())
-    # A socket's path may have 107 characters, too few for a checkout; %C hashes host, port and user.
-    control = f"/tmp/{PREFIX}-{os.getuid()}-%C"  # noqa: S108 - ssh refuses another user's socket
     return f"""{users}
 Host {" ".join(_hosts(access))}
     HostName 127.0.0.1
@@ -143,7 +135,7 @@ Host {" ".join(_hosts(access))}
     GlobalKnownHostsFile /dev/null
     StrictHostKeyChecking yes
     ControlMaster auto
-    ControlPath {control}
+    ControlPath {access.control.readlink()}/%r
     ControlPersist 60
     LogLevel ERROR
 """

@@ -1,8 +1,10 @@
 """What every part of the lab shares: names, labels, the way it fails and the way it waits."""
 
+import fcntl
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -11,6 +13,8 @@ BUILD = ROOT / "build" / "lab"
 PREFIX = "gatehouse-lab"
 # Every Docker object that the lab makes carries it, so that all of them can be found again.
 LABEL = "gatehouse.lab"
+# Its value is the workstation's name, or one of these, which no workstation can have.
+OF_IMAGES, OF_SEEDS, OF_HELPERS = "_image", "_images", "_helper"
 
 
 class LabError(Exception):
@@ -32,6 +36,16 @@ def wait_for(
         if time.monotonic() > end:
             raise LabError(f"waited {deadline_seconds:.0f} s for {what}; last seen: {found}")
         time.sleep(every_seconds)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let one run at a time make what all workstations share: the images and the seed."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / "lock").open("w") as lock:
+        # The system lets go of it when the run that has it dies.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def run(

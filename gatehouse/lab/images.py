@@ -9,15 +9,17 @@ import hashlib
 import os
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import docker
-from docker.errors import DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, DockerException, ImageNotFound
+from docker.models.images import Image
 
-from gatehouse.lab.common import BUILD, LABEL, PREFIX, ROOT, LabError
+from gatehouse.lab.common import BUILD, LABEL, OF_IMAGES, PREFIX, ROOT, LabError, alone
 from gatehouse.lab.engine import install, run_logged
 from gatehouse.lab.progress import Progress
 from gatehouse.settings import defaults
@@ -103,10 +105,10 @@ class Recipe:
 
 
 def ensure_hosts(client: docker.DockerClient, progress: Progress) -> dict[str, Recipe]:
-    """Build what is missing of the workstation's own images, `HOST` and `BARE`; gives all recipes."""
-    rootfs = _ensure_rootfs(client, progress, _source(progress))
-    recipes = _host_recipes(rootfs)
-    _ensure_recipes(client, progress, recipes)
+    """Build what is missing of the workstation's own images, and give their recipes."""
+    with alone():
+        recipes = _host_recipes(_ensure_rootfs(client, progress, _source(progress)))
+        _ensure_recipes(client, progress, recipes)
     return recipes
 
 
@@ -119,7 +121,8 @@ def ensure(client: docker.DockerClient, progress: Progress) -> LabImages:
     source = _source(progress)
     if source == "built":
         recipes = _gateway_recipes(hosts["base"].digest)
-        _ensure_recipes(client, progress, recipes)
+        with alone():
+            _ensure_recipes(client, progress, recipes)
         references = {name: recipe.tag for name, recipe in recipes.items()}
     else:
         named = defaults(ROOT / "group_data" / "all.py")
@@ -217,7 +220,7 @@ def _ensure_rootfs(
         run_logged(
             ["mmdebstrap", "--variant=minbase", f"--dpkgopt={options}", SUITE, str(tar)], "rootfs"
         )
-        label = f"LABEL {LABEL}=image {RECIPE}={digest}"
+        label = f"LABEL {LABEL}={OF_IMAGES} {RECIPE}={digest}"
         run_logged(["docker", "import", "--change", label, str(tar), ROOTFS], "rootfs-import")
     tar.unlink()
     return ROOTFS
@@ -229,13 +232,17 @@ def _ensure_recipes(
     stale = [each for each in recipes.values() if _recipe_of(client, each.tag) != each.digest]
     for number, recipe in enumerate(stale, start=1):
         title = recipe.tag.removeprefix(f"{PREFIX}/")
+        before = _image(client, recipe.tag)
         with progress.step(f"building the image {title} ({number}/{len(stale)})"):
             _build(recipe)
+        if before and before.id != client.images.get(recipe.tag).id:
+            with suppress(APIError):  # others are still made from it
+                client.images.remove(before.id or "")
 
 
 def _build(recipe: Recipe) -> None:
     command = ["docker", "build", "--network", "host", "--tag", recipe.tag]
-    for label in (f"{LABEL}=image", f"{RECIPE}={recipe.digest}"):
+    for label in (f"{LABEL}={OF_IMAGES}", f"{RECIPE}={recipe.digest}"):
         command += ["--label", label]
     for name, value in recipe.arguments.items():
         command += ["--build-arg", f"{name}={value}"]
@@ -246,18 +253,22 @@ def _build(recipe: Recipe) -> None:
 
 
 def _recipe_of(client: docker.DockerClient, reference: str) -> str | None:
+    image = _image(client, reference)
+    return image.labels.get(RECIPE) if image else None
+
+
+def _image(client: docker.DockerClient, reference: str) -> Image | None:
     try:
-        return client.images.get(reference).labels.get(RECIPE)
+        return client.images.get(reference)
     except ImageNotFound:
         return None
 
 
 def _pull(client: docker.DockerClient, progress: Progress, reference: str) -> None:
-    try:
-        client.images.get(reference)
-    except ImageNotFound:
-        with progress.step(f"pulling {reference}"):
-            try:
-                client.images.pull(reference)
-            except (NotFound, DockerException) as error:
-                raise LabError(f"cannot pull {reference}: {error}") from error
+    if _image(client, reference):
+        return
+    with progress.step(f"pulling {reference}"):
+        try:
+            client.images.pull(reference)
+        except DockerException as error:
+            raise LabError(f"cannot pull {reference}: {error}") from error

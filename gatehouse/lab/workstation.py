@@ -1,7 +1,6 @@
 """A workstation to throw away: systemd as PID 1, sshd and a Docker engine of its own."""
 
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from docker.models.containers import Container
 
 from gatehouse.lab import access, machine, seed
 from gatehouse.lab.access import Access
-from gatehouse.lab.common import LABEL, LabError, run, wait_for
+from gatehouse.lab.common import LABEL, OF_SEEDS, LabError, alone, run, wait_for
 from gatehouse.lab.engine import engine
 from gatehouse.lab.images import LabImages
 from gatehouse.lab.neighbour import Neighbour
@@ -57,12 +56,13 @@ class Workstation:
         progress = progress or Progress()
         client = engine(progress)
         remove(client, name)
-        source = cls._seed(client, image, preload, progress) if preload else None
         volume = machine.object_name(name)
         client.volumes.create(volume, labels={LABEL: name})
-        if source:
-            with progress.step("copying the gateway's images for the workstation"):
-                seed.copy(client, source, volume, image)
+        if preload:
+            with alone():
+                source = cls._seed(client, image, preload, progress)
+                with progress.step("copying the gateway's images for the workstation"):
+                    seed.copy(client, source, volume, image)
         way_in = access.create(name, user, machine.free_port(), settings or {})
         return cls._boot(client, image, volume, way_in, progress)
 
@@ -196,7 +196,7 @@ class Workstation:
         if seed.usable(client, name, image):
             return name
         remove(client, "seed")
-        client.volumes.create(name, labels={LABEL: seed.KIND})
+        client.volumes.create(name, labels={LABEL: OF_SEEDS})
         way_in = access.create("seed", "root", machine.free_port(), {})
         with cls._boot(client, image, name, way_in, progress) as station:
             seed.load(station.container, images, progress)
@@ -236,9 +236,6 @@ class Workstation:
 
 def remove(client: docker.DockerClient, name: str) -> None:
     """Remove all that a workstation of that name has, or what a killed run has left of it."""
-    way_in = Access(name, "root", 0)
-    if way_in.ssh_config.exists():
-        access.close_connections(way_in)
     mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={name}"}
     for container in client.containers.list(all=True, filters=mine):
         _stop_inner(container)
@@ -247,13 +244,13 @@ def remove(client: docker.DockerClient, name: str) -> None:
         network.remove()
     for volume in client.volumes.list(filters=mine):
         volume.remove(force=True)
-    shutil.rmtree(way_in.folder, ignore_errors=True)
+    access.remove(Access(name, "root", 0))
 
 
 def _stop_inner(container: Container) -> None:
     """Kill the containers inside first.
 
-    On cgroup v1 their groups are beside the workstation's own, and only the engine inside removes them.
+    On cgroup v1 their groups lie beside the workstation's own and are left over otherwise.
     """
     if machine.ROLE in container.labels and container.status == "running":
         script = "command -v docker && docker ps -q | xargs -r docker kill"

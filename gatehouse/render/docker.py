@@ -40,7 +40,7 @@ def merge(
             merged[key] = value
         elif present[key] != value:
             kept.append(key)
-    if "log-driver" in kept and "log-opts" not in present:
+    if "log-driver" in kept and present.get("log-opts") in (None, ours_before.get("log-opts")):
         merged.pop("log-opts", None)
     return merged, kept
 

@@ -1,6 +1,7 @@
 """Everything that Gatehouse writes on a host, by path."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 
 from gatehouse.render import docker, litellm
@@ -60,6 +61,10 @@ def render(settings: Settings, machine: Machine) -> Rendered:
         "litellm/config.yaml": litellm.config(settings, machine),
         "litellm/start.sh": plain("litellm/start.sh"),
     }
+    seed = litellm.seed(settings, machine)
+    if seed:
+        release["litellm/seed.py"] = plain("litellm/seed.py")
+        release["litellm/models.json"] = json.dumps(seed, indent=2) + "\n"
     release |= {f"compose/{name}.yaml": plain(f"{name}.yaml") for name in COMPONENTS}
     shared = [release["compose.yaml"], release["compose/hardened.yaml"]]
     inputs = {

@@ -17,7 +17,7 @@ from gatehouse.settings.rules import RULES, Unavailable, Valid, suggestion
 RENAMED: dict[str, str] = {}
 
 # Data that pyinfra's connectors and global arguments read, never settings of ours.
-_PYINFRA = ("ssh_", "_")
+_PYINFRA = ("ssh_", "fake_", "_")
 
 _STRICT = ConfigDict(strict=True)
 
@@ -115,4 +115,8 @@ def _words(details: ErrorDetails) -> str:
         return f"is not a field of a model{close}"
     if details["type"] == "missing":
         return "is missing"
-    return f"{message[0].lower()}{message[1:]}, found {details['input']!r}"
+    words = f"{message[0].lower()}{message[1:]}"
+    # Where a secret may have been put by mistake, it is not repeated on the screen.
+    private = details["loc"] and details["loc"][-1] in {"api_key", "api_base"}
+    whole = isinstance(details["input"], dict)
+    return words if private or whole else f"{words}, found {details['input']!r}"

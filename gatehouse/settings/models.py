@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -36,6 +37,8 @@ def _reachable(url: str | None) -> str | None:
             f"{found[1]} is the container itself: write http://host.docker.internal:PORT for a "
             "server on the host"
         )
+    if url and "@" in urlsplit(url).netloc:
+        raise ValueError("holds a user name or password: give it as a provider key (api_key)")
     return url
 
 
@@ -59,20 +62,26 @@ class Model(BaseModel):
     enabled: Annotated[bool, Field(description="False: listed, but not offered.")] = True
     api_base: Annotated[
         str | None,
-        AfterValidator(_reachable),
+        # In this order: pydantic applies no pattern to None behind a validator.
         Field(description="Base URL as the container sees it.", pattern=r"^https?://\S+$"),
+        AfterValidator(_reachable),
     ] = None
     api_key: Annotated[
         str | None,
         Field(
-            description="Name of the provider key it needs; without that key it is not offered.",
+            description="Name of the provider key it needs (never the key itself); without that "
+            "key it is not offered.",
             pattern=KEY_NAME,
         ),
     ] = None
     mode: Annotated[Mode | None, Field(description="None: from the name's type, else chat.")] = None
-    timeout_seconds: Annotated[int | None, Field(ge=1, le=6000)] = None
+    timeout_seconds: Annotated[
+        int | None, Field(description="Longest time for one request to it.", ge=1, le=6000)
+    ] = None
     rpm: Annotated[int | None, Field(description="Requests a minute.", ge=1, le=1000000)] = None
-    retries: Annotated[int | None, Field(ge=0, le=10)] = None
+    retries: Annotated[
+        int | None, Field(description="Retries of a failed request to it.", ge=0, le=10)
+    ] = None
     max_tokens: Annotated[int | None, Field(description="Longest answer.", ge=1, le=10000000)] = (
         None
     )

@@ -123,6 +123,12 @@ def connections(s: Valid) -> Found:
             f"{s.litellm_pool_connections} and 20 in reserve are more than postgres_connections "
             f"= {s.postgres_connections}: lower the one or raise the other",
         )
+    if s.litellm_workers > s.litellm_pool_connections:
+        yield (
+            "litellm_workers",
+            f"{s.litellm_workers} workers need a connection each and litellm_pool_connections = "
+            f"{s.litellm_pool_connections} is all they have: lower the one or raise the other",
+        )
 
 
 def group(s: Valid) -> Found:

@@ -1,0 +1,1 @@
+"""The tests: `unit` needs nothing, `plan` needs pyinfra, `host` needs Docker."""

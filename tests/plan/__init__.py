@@ -1,0 +1,1 @@
+"""A real pyinfra plans for a scripted host: nothing is applied."""

@@ -1,0 +1,1 @@
+"""Settings, rendering, parsers: nothing is connected to and nothing is changed."""

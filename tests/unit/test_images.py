@@ -1,0 +1,99 @@
+"""Images: pinned, and never a LiteLLM that is known to be bad."""
+
+import pytest
+
+from gatehouse.deploys.images import wanted
+from gatehouse.settings.version import floating, refusal, tag
+from tests.given import problems, settings
+
+NAME = "ghcr.io/berriai/litellm-non_root"
+DIGEST = "@sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ("redis:7-alpine", "7-alpine"),
+        ("redis", ""),
+        ("localhost:5000/redis", ""),
+        ("localhost:5000/x:1.108.12", "1.108.12"),
+        (f"localhost:5000/x:1.108.12{DIGEST}", "1.108.12"),
+        (f"redis{DIGEST}", ""),
+    ],
+)
+def test_tag_is_found_behind_a_port(image: str, expected: str) -> None:
+    """A registry's port is no tag, and a digest is none either."""
+    assert tag(image) == expected
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        f"{NAME}:v1.108.12",
+        f"{NAME}:1.108.12",
+        f"{NAME}:v1.103.8",
+        f"{NAME}:v1.108.12-stable",
+        f"{NAME}:v1.108.12.rc.1",
+        f"{NAME}:v1.108.12{DIGEST}",
+        "localhost:5000/x:1.108.12",
+        f"{NAME}:v2.0.0",
+        f"{NAME}:v1.106.3",
+    ],
+)
+def test_good_version_is_accepted(image: str) -> None:
+    """A version above the floor that is not on the list may serve."""
+    assert refusal(image) is None
+    assert not problems(litellm_image=image)
+
+
+@pytest.mark.parametrize(
+    ("image", "why"),
+    [
+        (f"{NAME}:v1.82.7", "MAL-2026-2144"),
+        (f"{NAME}:1.82.8", "MAL-2026-2144"),
+        (f"{NAME}:v1.106.2", "without a network"),
+        (f"{NAME}:v1.107.0", "withdrew trust"),
+        (f"{NAME}:v1.107.0-nightly", "withdrew trust"),
+        (f"localhost:5000/x:1.107.0{DIGEST}", "withdrew trust"),
+        (f"{NAME}:v1.103.7", "CVE-2026-42208"),
+        (f"{NAME}:v1.9.99", "CVE-2026-42208"),
+        (f"{NAME}:v0.200.0", "CVE-2026-42208"),
+        (f"{NAME}:main-latest", "'main-latest' is not a version"),
+        (f"{NAME}:latest", "is not a version"),
+        (f"{NAME}:v1.108", "is not a version"),
+        (NAME, "(none)"),
+        ("localhost:5000/litellm", "(none)"),
+        (f"{NAME}{DIGEST}", "before the digest"),
+    ],
+)
+def test_bad_version_is_refused_with_its_reason(image: str, why: str) -> None:
+    """A refused version says why, and which one to use."""
+    message = problems(litellm_image=image)["litellm_image"]
+    assert why in message
+    assert "1.108.12" in message
+
+
+@pytest.mark.parametrize("image", ["redis", "redis:latest", "redis:alpine", "localhost:5000/redis"])
+@pytest.mark.parametrize("key", ["postgres_image", "redis_image"])
+def test_floating_image_is_refused(key: str, image: str) -> None:
+    """An image that can be another one tomorrow is not installed."""
+    assert floating(image)
+    assert "pin a version or a digest" in problems(**{key: image})[key]
+
+
+@pytest.mark.parametrize("image", ["redis:7", f"redis:latest{DIGEST}", "localhost:5000/redis:8.0"])
+def test_pinned_image_is_accepted(image: str) -> None:
+    """A version or a digest pins an image."""
+    assert not problems(redis_image=image)
+
+
+def test_archive_is_needed_when_images_come_from_one() -> None:
+    """`images_source = "archive"` without a path is refused; with one it is fine."""
+    assert "docker save" in problems(images_source="archive")["images_archive"]
+    assert not problems(images_source="archive", images_archive="build/images.tar")
+
+
+def test_every_image_is_fetched() -> None:
+    """What the deploy fetches is what the settings name."""
+    found = wanted(settings(redis_image="redis:8"))
+    assert sorted(found) == sorted(["postgres:16-alpine", "redis:8", f"{NAME}:v1.108.12"])

@@ -1,0 +1,89 @@
+"""Preflight: what cannot work is refused with every reason, before anything is changed."""
+
+from dataclasses import replace
+
+import pytest
+from pyinfra.api.exceptions import DeployError
+
+from gatehouse.deploys.facts import Host
+from gatehouse.deploys.preflight import SYSTEMS, problems, refuse
+from tests.given import settings
+
+GOOD = Host(
+    system="debian 13",
+    system_name="Debian GNU/Linux 13 (trixie)",
+    systemd=True,
+    cores=8,
+    memory_mib=32768,
+    disk_mib=100 * 1024,
+    disk_path="/var/lib",
+    clock_kept=True,
+    listeners={},
+    own_ports=frozenset(),
+    engine="",
+    compose="",
+    daemon_json="",
+    provider_keys=frozenset(),
+    secrets_group="",
+)
+NGINX = '(("nginx",pid=1,fd=7))'
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_supported_system_is_accepted(system: str) -> None:
+    """Debian 12 and 13, Ubuntu 22.04 and 24.04 can be provisioned."""
+    assert not problems(settings(), replace(GOOD, system=system))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"system": "fedora 42", "system_name": "Fedora 42"}, "Fedora 42 is not supported"),
+        ({"system": "debian 11", "system_name": "Debian 11"}, "use Debian 12, Debian 13"),
+        ({"system": "", "system_name": ""}, "this system is not supported"),
+        ({"systemd": False}, "PID 1"),
+        ({"memory_mib": 3499}, "3499 MiB of memory, 3500 MiB needed (host_memory_min_mib)"),
+        ({"disk_mib": 10 * 1024 - 1}, "9 GiB free on /var/lib, 10 GiB needed (host_disk_min_gib)"),
+        ({"clock_kept": False}, "host_time_sync_required = False"),
+        ({"secrets_group": "staff"}, "the group staff has the number 14670"),
+        ({"listeners": {4000: NGINX}}, f"port 4000 is taken by {NGINX}"),
+        ({"listeners": {5434: NGINX}}, "give postgres_port another port"),
+        ({"listeners": {6379: "the container cache"}}, "taken by the container cache"),
+        ({"daemon_json": '{"a": }'}, "/etc/docker/daemon.json cannot be read"),
+        ({"daemon_json": "[]"}, "it holds no object"),
+    ],
+)
+def test_unfit_host_is_refused(changes: dict[str, object], reason: str) -> None:
+    """Each reason says what was found and what to do; it is the only one."""
+    (found,) = problems(settings(), replace(GOOD, **changes))  # type: ignore[arg-type]
+    assert reason in found
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"listeners": {4000: "docker-proxy"}, "own_ports": frozenset({4000})},
+        {"listeners": {80: NGINX, 22: "sshd"}},
+        {"secrets_group": "gatehouse-secrets"},
+        {"daemon_json": '{"log-driver": "journald"}'},
+        {"memory_mib": 3500, "disk_mib": 10 * 1024},
+    ],
+    ids=["own port", "other ports", "own group", "daemon.json", "just enough"],
+)
+def test_fit_host_is_accepted(changes: dict[str, object]) -> None:
+    """What is Gatehouse's own, or somebody's who is not in the way, is no reason."""
+    assert not problems(settings(), replace(GOOD, **changes))  # type: ignore[arg-type]
+
+
+def test_clock_may_be_kept_by_the_hypervisor() -> None:
+    """host_time_sync_required = False accepts a host without a time service."""
+    host = replace(GOOD, clock_kept=False)
+    assert not problems(settings(host_time_sync_required=False), host)
+
+
+def test_refusal_holds_every_reason() -> None:
+    """All reasons are in one error, and it says that nothing was touched."""
+    host = replace(GOOD, systemd=False, memory_mib=1, listeners={4000: NGINX})
+    with pytest.raises(DeployError, match="nothing was touched") as caught:
+        refuse(settings(), host)
+    assert str(caught.value).count("\n  - ") == 3
