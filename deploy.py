@@ -14,7 +14,7 @@ from gatehouse.deploys import (
 )
 from gatehouse.deploys.gateway import this_gateway
 
-# Reads the settings, asks the host what it is, and refuses what cannot work: nothing is changed yet.
+# Reads the settings, asks the host what it is, and refuses what cannot work; changes nothing.
 gateway = this_gateway()
 
 host.deploy(gateway)

@@ -16,6 +16,21 @@ from gatehouse.settings import Invalid, Settings, defaults, validate
 
 PROVIDER_KEY = "OLLAMA_API_KEY"
 MACHINE = Machine(cores=8, memory_mib=32768)
+# What HostFact prints on a workstation that has everything but Docker.
+BARE_HOST = """\
+system=debian 13
+system_name=Debian GNU/Linux 13 (trixie)
+systemd=yes
+cores=8
+memory_kib=33554432
+disk_path=/var/lib
+disk_kib=104857600
+ntp=yes
+listener=LISTEN 0      128          0.0.0.0:22         0.0.0.0:*    users:(("sshd",pid=1,fd=3))
+engine=
+compose=
+secrets_group=
+"""
 
 
 @functools.cache
@@ -75,15 +90,21 @@ def model(name: str = "chat-mine-vllm", **fields: object) -> dict[str, Any]:
 
 def checkout(path: Path) -> Path:
     """Make a checkout that can be written to, of links to this one."""
-    for name in ("compose", "config.py", "deploy.py", "docs", "gatehouse", "group_data", "templates"):
+    for name in (
+        "compose",
+        "config.py",
+        "deploy.py",
+        "docs",
+        "gatehouse",
+        "group_data",
+        "templates",
+    ):
         (path / name).symlink_to(ROOT / name)
     (path / "inventory").write_text('workstation = ["@local"]\n')
     return path
 
 
-def run(
-    cwd: Path, *command: str, **environment: str
-) -> subprocess.CompletedProcess[str]:
+def run(cwd: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m COMMAND` in a checkout, without provider keys of the person who tests."""
     inherited = {key: value for key, value in os.environ.items() if key != PROVIDER_KEY}
     return subprocess.run(

@@ -14,6 +14,8 @@ export LITELLM_MASTER_KEY LITELLM_SALT_KEY UI_PASSWORD REDIS_PASSWORD DATABASE_U
 
 for file in /run/secrets/providers/*; do
     [ -f "$file" ] || continue
+    # What a killed deploy left half-written (NAME.new) is no variable.
+    case ${file##*/} in *[!A-Z0-9_]*) continue ;; esac
     export "${file##*/}=$(cat "$file")"
 done
 

@@ -3,7 +3,9 @@
 # or in `ps`: only its hash is written, to the container's own memory.
 set -eu
 umask 077
-hash=$(printf %s "$(cat /run/secrets/redis_password)" | sha256sum | cut -d ' ' -f 1)
+password=$(cat /run/secrets/redis_password)
+[ -n "$password" ] || { echo "/run/secrets/redis_password is empty" >&2; exit 1; }
+hash=$(printf %s "$password" | sha256sum | cut -d ' ' -f 1)
 cat >/tmp/users.acl <<ACL
 user default on #$hash ~* &* +@all -@admin -@dangerous +info +flushall
 user health on nopass resetchannels -@all +ping

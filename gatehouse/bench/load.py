@@ -1,8 +1,8 @@
 """A cheap HTTP client that puts load on a gateway and measures it.
 
 It needs Python 3.11 and nothing else, because it runs inside the workstation: seen from outside, a
-tunnel would be measured too. `python3 load.py` reads a `Job` as JSON from its standard input (the
-key is not on the command line) and prints a `Result` as JSON.
+tunnel would be measured too. `python3 load.py` reads a `Job` as JSON from its standard input and
+prints a `Result` as JSON.
 
 The loop is closed: each connection asks again as soon as it has its answer. So a slow server is
 asked less often, and its latencies are those of `connections` clients that wait for their answers.
@@ -10,11 +10,13 @@ asked less often, and its latencies are those of `connections` clients that wait
 
 import asyncio
 import json
+import math
 import re
 import sys
 import time
 from dataclasses import asdict, dataclass, field
 from itertools import count
+from pathlib import Path
 
 # In a body, this is replaced by a number that no other request has, so that no cache answers.
 MARK = "{unique}"
@@ -27,13 +29,17 @@ _CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Job:
-    """What to ask, how long, and at most how often. `warm_seconds` come before and do not count."""
+    """What to ask, how long, and at most how often.
+
+    `key_file` holds the key, so that it is on no command line. `warm_seconds` come before and do
+    not count.
+    """
 
     host: str
     port: int
     path: str
     body: str
-    key: str = ""
+    key_file: str | None = None
     connections: int = 1
     seconds: float = 5.0
     warm_seconds: float = 1.0
@@ -68,18 +74,20 @@ class Tally:
     def __post_init__(self) -> None:
         """Build what is the same in all requests."""
         job = self.job
-        # A fixed width keeps the length of the body the same.
         self.end = self.begin + job.seconds
         self._before, _, self._after = (part.encode() for part in job.body.partition(MARK))
-        self._numbers = count(time.time_ns())
-        width = len(str(time.time_ns())) if MARK in job.body else 0
+        # All of these have the same number of digits, so every body has the same length.
+        first = time.time_ns()
+        self._numbers = count(first)
+        width = len(str(first)) if MARK in job.body else 0
         length = len(self._before) + width + len(self._after)
+        key = Path(job.key_file).read_text() if job.key_file else ""
         lines = [
             f"POST {job.path} HTTP/1.1",
             f"Host: {job.host}:{job.port}",
             "Content-Type: application/json",
             f"Content-Length: {length}",
-            *([f"Authorization: Bearer {job.key}"] if job.key else []),
+            *([f"Authorization: Bearer {key.strip()}"] if key else []),
         ]
         self._head = "\r\n".join([*lines, "", ""]).encode()
         self._varied = width > 0
@@ -215,12 +223,12 @@ def percentile(ordered: list[float], percent: float) -> float:
     """Give the value that `percent` of the ordered values do not exceed; 0 when there are none."""
     if not ordered:
         return 0.0
-    return ordered[max(0, -(-len(ordered) * percent // 100).__int__() - 1)]
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
 def main() -> int:
     """Read a job, do it, print the result."""
-    print(json.dumps(asdict(asyncio.run(run(Job(**json.load(sys.stdin)))))))
+    json.dump(asdict(asyncio.run(run(Job(**json.load(sys.stdin))))), sys.stdout)
     return 0
 
 

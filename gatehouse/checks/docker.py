@@ -3,11 +3,19 @@
 from gatehouse.checks.check import Check, equals, silent
 from gatehouse.settings import Settings
 
-_CONTAINERS = "docker ps -aq --filter label=com.docker.compose.project=gatehouse"
-_HARDENED = (
-    "{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.CapAdd}} "
-    "{{.HostConfig.SecurityOpt}} {{.HostConfig.Privileged}} {{.HostConfig.NetworkMode | len | lt 4}}"
-)
+# Each line prints the containers for which something is not as it should be.
+_HARDENED = """
+look() { docker ps -aq --filter label=com.docker.compose.project=gatehouse |
+    xargs -r docker inspect -f "{{.Name}} $1"; }
+look '{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.CapAdd}}' |
+    grep -v ' true \\[ALL\\] \\[\\]$'
+look '{{.HostConfig.SecurityOpt}} {{.HostConfig.Privileged}}' |
+    grep -v ' \\[no-new-privileges:true\\] false$'
+look 'user={{.Config.User}}' | grep -E 'user=(0|root|$)'
+look 'memory={{.HostConfig.Memory}} cpus={{.HostConfig.NanoCpus}}' | grep -E '=0( |$)'
+look 'pids={{.HostConfig.PidsLimit}}' | grep -E '=(0|<nil>)$'
+look '{{range .Mounts}}{{.Source}} {{end}}' | grep docker.sock
+true"""
 
 
 def checks(settings: Settings) -> list[Check]:
@@ -25,13 +33,7 @@ def checks(settings: Settings) -> list[Check]:
             name="docker: containers are hardened",
             component="docker",
             expected="read-only, no capabilities, no new privileges, not root, limits set",
-            command=f"""
-{_CONTAINERS} | xargs -r docker inspect -f '{{{{.Name}}}} {{{{.HostConfig.ReadonlyRootfs}}}} {{{{.HostConfig.CapDrop}}}} {{{{.HostConfig.CapAdd}}}} {{{{.HostConfig.SecurityOpt}}}} {{{{.HostConfig.Privileged}}}}' |
-    grep -v ' true \\[ALL\\] \\[\\] \\[no-new-privileges:true\\] false$'
-{_CONTAINERS} | xargs -r docker inspect -f '{{{{.Name}}}} user={{{{.Config.User}}}}' | grep -E 'user=(0|root|$)'
-{_CONTAINERS} | xargs -r docker inspect -f '{{{{.Name}}}} memory={{{{.HostConfig.Memory}}}} cpus={{{{.HostConfig.NanoCpus}}}} pids={{{{.HostConfig.PidsLimit}}}}' |
-    grep -E '=(0|<nil>)( |$)'
-{_CONTAINERS} | xargs -r docker inspect -f '{{{{.Name}}}} {{{{range .Mounts}}}}{{{{.Source}}}} {{{{end}}}}' | grep docker.sock; true""",
+            command=_HARDENED,
             judge=silent,
             fix="deploy again: pyinfra inventory deploy.py",
         ),

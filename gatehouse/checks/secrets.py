@@ -29,7 +29,8 @@ def checks(settings: Settings) -> list[Check]:  # noqa: ARG001 - every component
             expected="every file 0440 root:gatehouse-secrets with at least 32 characters",
             command=f"""
 cd /etc/gatehouse/secrets && for name in {_NAMES}; do
-    [ "$(stat -c '%a %U %G' "$name")" = "440 root gatehouse-secrets" ] || echo "$name: mode or owner"
+    [ "$(stat -c '%a %U %G' "$name")" = "440 root gatehouse-secrets" ] ||
+        echo "$name: mode or owner"
     [ "$(wc -c <"$name")" -ge 32 ] || echo "$name: too short"
 done
 find . -type f ! -perm 440

@@ -24,7 +24,7 @@ def command(inventory: str, limit: tuple[str, ...]) -> None:
         check=False,
         env=os.environ | {"PYINFRA_PROGRESS": "off"},
     )
-    # pyinfra's own messages are about operations, of which a plan has none; they matter when it fails.
+    # pyinfra's own messages are about operations, which a plan has none of: only errors matter.
     if done.returncode:
         click.echo(done.stderr, err=True)
         sys.exit(done.returncode)

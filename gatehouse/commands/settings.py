@@ -52,7 +52,10 @@ def _print(table: list[tuple[str, ...]]) -> None:
     widths[1], widths[3] = min(widths[1], 34), min(widths[3], 30)
     meaning = max(40, shutil.get_terminal_size((160, 24)).columns - sum(widths) - 8)
     for row in [HEAD, *table]:
-        cells = [textwrap.wrap(cell, width) or [""] for cell, width in zip(row, [*widths, meaning], strict=True)]
+        cells = [
+            textwrap.wrap(cell, width) or [""]
+            for cell, width in zip(row, [*widths, meaning], strict=True)
+        ]
         for line in range(max(map(len, cells))):
             parts = [cell[line] if line < len(cell) else "" for cell in cells]
             padded = [f"{part:{width}}" for part, width in zip(parts[:4], widths, strict=True)]

@@ -37,6 +37,8 @@ def command(component: str) -> None:
     found = files(component)
     if not found:
         names = sorted(path.stem for path in Path("gatehouse/settings").glob("*.py"))
-        raise click.ClickException(f"nothing is called {component!r}; try one of {', '.join(names)}")
+        raise click.ClickException(
+            f"nothing is called {component!r}; try one of {', '.join(names)}"
+        )
     for path in found:
         click.echo(path)

@@ -1,16 +1,15 @@
 """Services of the stack: started when what they run with has changed, then waited for."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pyinfra import host as this_host
 from pyinfra import logger
 from pyinfra.api import FunctionCommand, StringCommand, operation
-from pyinfra.api.command import PyinfraCommand
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
+from gatehouse.deploys import Commands
 from gatehouse.deploys.facts import Container, Containers, Logs, Run
 from gatehouse.deploys.release import directory, restore
 
@@ -50,7 +49,7 @@ class Service:
 
 
 @operation()
-def up(service: Service) -> Iterator[PyinfraCommand]:
+def up(service: Service) -> Commands:
     """Ensure that the service runs with the current inputs, is alone, and is healthy.
 
     It is recreated when the hash in its label is another one, when a secret that it reads is newer

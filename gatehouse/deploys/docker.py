@@ -1,15 +1,14 @@
 """Docker: the engine and Compose where they are missing or too old, and a hardened daemon."""
 
 import re
-from collections.abc import Iterator
 from io import StringIO
 
 from pyinfra import host, logger
 from pyinfra.api import FileUploadCommand, StringCommand, operation
-from pyinfra.api.command import PyinfraCommand
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 from pyinfra.api.exceptions import DeployError
 
+from gatehouse.deploys import Commands
 from gatehouse.deploys.facts import Host, Run, Text, parse_json
 from gatehouse.deploys.gateway import Gateway
 from gatehouse.deploys.packages import install
@@ -71,7 +70,7 @@ def _install(settings: Settings, found: Host) -> None:
     if settings.docker_source == "distribution":
         if found.system not in _DISTRIBUTION:
             raise DeployError(
-                f"{found.system_name}'s own Docker ({found.engine or 'none installed'}) is too old: "
+                f"{found.system_name}'s own Docker ({found.engine or 'none here'}) is too old: "
                 f"{'.'.join(map(str, NEEDED_ENGINE))} is needed; set docker_source = "
                 '"docker" to install Docker\'s own packages'
             )
@@ -98,13 +97,11 @@ def _below(found: Host, engine: tuple[int, ...], compose: tuple[int, ...]) -> bo
 
 def sources(url: str, codename: str) -> str:
     """Write the apt source of Docker's repository."""
-    return (
-        f"Types: deb\nURIs: {url}\nSuites: {codename}\nComponents: stable\nSigned-By: {_KEY}\n"
-    )
+    return f"Types: deb\nURIs: {url}\nSuites: {codename}\nComponents: stable\nSigned-By: {_KEY}\n"
 
 
 @operation()
-def repository(url: str, codename: str, fingerprint: str) -> Iterator[PyinfraCommand]:
+def repository(url: str, codename: str, fingerprint: str) -> Commands:
     """Ensure that apt knows Docker's repository, with a key of the expected fingerprint."""
     wanted = sources(url, codename)
     if host.get_fact(Text, path=_SOURCES) == wanted:
@@ -113,9 +110,7 @@ def repository(url: str, codename: str, fingerprint: str) -> Iterator[PyinfraCom
     # -f: an error page is no key.
     fetch = f"curl -fsSL {url}/gpg" if "://" in url and not url.startswith("file:") else ""
     fetch = fetch or f"cat {url.removeprefix('file://')}/gpg"
-    yield StringCommand(
-        "command -v curl gpg >/dev/null && exit 0;", install(["ca-certificates", "curl", "gpg"])
-    )
+    yield install(["ca-certificates", "curl", "gpg"])
     yield StringCommand(
         f"install -d -m 755 /etc/apt/keyrings && {fetch} >{_KEY}.new && "
         f"gpg --show-keys --with-colons {_KEY}.new | grep -q '^fpr:.*:{fingerprint}:$' && "
@@ -129,13 +124,13 @@ def repository(url: str, codename: str, fingerprint: str) -> Iterator[PyinfraCom
 
 
 @operation()
-def installed(packages: list[str]) -> Iterator[StringCommand]:
+def installed(packages: list[str]) -> Commands:
     """Install the packages. apt replaces the distribution's engine by Docker's where both exist."""
     yield install(packages)
 
 
 @operation()
-def configured(settings: Settings) -> Iterator[PyinfraCommand]:
+def configured(settings: Settings) -> Commands:
     """Ensure our keys in daemon.json; keys of the operator stay as they are, and are named."""
     ours = render.wanted(settings)
     text, before = host.get_fact(Text, path=DAEMON_JSON), host.get_fact(Text, path=OURS)

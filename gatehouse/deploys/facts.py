@@ -9,6 +9,8 @@ from typing import Any
 
 from pyinfra.api import FactBase
 
+from gatehouse.settings.models import KEY_NAME
+
 PROJECT = "gatehouse"
 # In `docker ps`: 0.0.0.0:80->80/tcp, [::]:8000-8002->8000-8002/tcp; udp takes nothing from us.
 _PUBLISHED = re.compile(r":(\d+)(?:-(\d+))?->[\d-]+/tcp")
@@ -48,6 +50,7 @@ class Host:
     daemon_json: str
     provider_keys: frozenset[str]
     secrets_group: str
+    routes: dict[str, str]
 
 
 class HostFact(FactBase[Host]):
@@ -55,6 +58,10 @@ class HostFact(FactBase[Host]):
 
     def command(self, secrets_gid: int) -> str:
         """Print `key=value` lines."""
+        bindings = (
+            "{{range .HostConfig.PortBindings}}{{range .}}own_port={{.HostPort}}{{println}}"
+            "{{end}}{{end}}"
+        )
         services = "systemd-timesyncd chrony chronyd ntpsec ntp ntpd openntpd"
         return f"""
 . /etc/os-release
@@ -68,8 +75,9 @@ echo "ntp=$(timedatectl show -p NTPSynchronized --value 2>/dev/null)"
 systemctl is-active {services} 2>/dev/null | grep -qx active && echo ntp=yes
 ss -Hltnp 2>/dev/null | sed 's/^/listener=/'
 docker ps -q --filter label=com.docker.compose.project={PROJECT} 2>/dev/null |
-    xargs -r docker inspect -f '{{{{range $p, $b := .HostConfig.PortBindings}}}}{{{{range $b}}}}own_port={{{{.HostPort}}}}{{{{println}}}}{{{{end}}}}{{{{end}}}}'
+    xargs -r docker inspect -f '{bindings}'
 docker ps --format '{{{{.Names}}}} {{{{.Ports}}}}' 2>/dev/null | sed 's/^/container=/'
+ip -4 route show 2>/dev/null | sed 's/^/route=/'
 echo "engine=$(docker version -f '{{{{.Server.Version}}}}' 2>/dev/null)"
 echo "compose=$(docker compose version --short 2>/dev/null)"
 [ -e /etc/docker/daemon.json ] && sed 's/^/daemon_json=/' /etc/docker/daemon.json
@@ -101,8 +109,11 @@ echo "secrets_group=$(getent group {secrets_gid} | cut -d: -f1)"
             engine=one("engine"),
             compose=one("compose").removeprefix("v"),
             daemon_json="\n".join(lines.get("daemon_json", [])),
-            provider_keys=frozenset(lines.get("provider_key", [])),
+            provider_keys=frozenset(
+                name for name in lines.get("provider_key", []) if re.fullmatch(KEY_NAME, name)
+            ),
             secrets_group=one("secrets_group"),
+            routes=_routes(lines.get("route", [])),
         )
 
 
@@ -111,14 +122,24 @@ def _listeners(sockets: list[str], containers: list[str]) -> dict[int, str]:
     found: dict[int, str] = {}
     for line in sockets:
         words = line.split()
-        port = words[3].rsplit(":", 1)[-1]
+        listening = words[3].rsplit(":", 1)[-1]
         who = words[5] if len(words) > 5 else "an unknown process"  # noqa: PLR2004 - ss' columns
-        found.setdefault(int(port), who.removeprefix("users:"))
+        found.setdefault(int(listening), who.removeprefix("users:"))
     for line in containers:
         name, _, ports = line.partition(" ")
         for first, last in _PUBLISHED.findall(ports):
             for port in range(int(first), int(last or first) + 1):
                 found[port] = f"the container {name}"
+    return found
+
+
+def _routes(lines: list[str]) -> dict[str, str]:
+    """Give the host's IPv4 networks (CIDR) with the device of each, without the default route."""
+    found: dict[str, str] = {}
+    for line in lines:
+        words = line.split()
+        if "dev" in words and words[0][0].isdigit():
+            found[words[0]] = words[words.index("dev") + 1]
     return found
 
 
@@ -308,7 +329,8 @@ class RunAll(FactBase[list[dict[str, Any]]]):
 
     def process(self, output: Iterable[str]) -> list[dict[str, Any]]:
         """Split the output at the marks."""
-        results, lines = [], []
+        results: list[dict[str, Any]] = []
+        lines: list[str] = []
         for line in output:
             if line.startswith(self._MARK):
                 results.append({"rc": int(line[1:]), "out": "\n".join(lines).rstrip("\n")})

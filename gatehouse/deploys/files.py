@@ -1,18 +1,17 @@
 """Files on the host, written whole: the old content stays until the new one is complete."""
 
-from collections.abc import Iterator
 from io import StringIO
 
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, operation
-from pyinfra.api.command import PyinfraCommand
 
+from gatehouse.deploys import Commands
 from gatehouse.deploys.facts import Paths
 from gatehouse.render import File
 
 
 @operation()
-def put(files: dict[str, File]) -> Iterator[PyinfraCommand]:
+def put(files: dict[str, File]) -> Commands:
     """Ensure that each path holds the file's content with its owner and mode.
 
     Not for secrets: what is uploaded passes through a directory that others can read.

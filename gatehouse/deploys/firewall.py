@@ -4,8 +4,8 @@ from pyinfra.api.deploy import deploy as pyinfra_deploy
 
 from gatehouse.deploys.files import put
 from gatehouse.deploys.gateway import Gateway
-from gatehouse.deploys.unit import started
 from gatehouse.deploys.packages import present
+from gatehouse.deploys.unit import started
 
 UNIT = "gatehouse-firewall.service"
 

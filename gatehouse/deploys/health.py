@@ -1,16 +1,14 @@
 """Health: the deploy ends with the checks, and with what the operator needs to know."""
 
-from collections.abc import Iterator
-
 from pyinfra import host as this_host
 from pyinfra import logger
 from pyinfra.api import FunctionCommand, operation
-from pyinfra.api.command import PyinfraCommand
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
 from gatehouse.checks import every
+from gatehouse.deploys import Commands
 from gatehouse.deploys.facts import RunAll
 from gatehouse.deploys.gateway import Gateway
 from gatehouse.deploys.release import good
@@ -25,7 +23,7 @@ def deploy(gateway: Gateway) -> None:
 
 
 @operation()
-def checked(settings: Settings) -> Iterator[PyinfraCommand]:
+def checked(settings: Settings) -> Commands:
     """Ensure nothing: only look, and fail where a statement about the gateway is not true."""
     failures = []
     checks = every(settings)

@@ -1,11 +1,10 @@
 """The host: group, directories, and the settings that it was made with."""
 
-from collections.abc import Iterator
-
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 
+from gatehouse.deploys import Commands
 from gatehouse.deploys.facts import Paths, Run
 from gatehouse.deploys.files import put
 from gatehouse.deploys.gateway import Gateway
@@ -35,7 +34,7 @@ def deploy(gateway: Gateway) -> None:
 
 
 @operation()
-def groups(readers: str, secrets_gid: int) -> Iterator[StringCommand]:
+def groups(readers: str, secrets_gid: int) -> Commands:
     """Ensure the readers' group, and the containers' group with its fixed number."""
     wanted = {readers: "", "gatehouse-secrets": f"-g {secrets_gid}"}
     known = host.get_fact(Run, command=f"getent group {readers} gatehouse-secrets || true")["out"]
@@ -51,7 +50,7 @@ def groups(readers: str, secrets_gid: int) -> Iterator[StringCommand]:
 
 
 @operation()
-def directories(readers: str) -> Iterator[StringCommand]:
+def directories(readers: str) -> Commands:
     """Ensure that each directory exists with its owner and mode."""
     found = host.get_fact(Paths, paths=list(DIRECTORIES))
     right = True

@@ -1,16 +1,15 @@
 """Images: on the host before anything is switched to them."""
 
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 from pyinfra import host
-from pyinfra.api import FileUploadCommand, StringCommand, operation
-from pyinfra.api.command import PyinfraCommand
+from pyinfra.api import StringCommand, operation
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 from pyinfra.api.exceptions import DeployError
 
-from gatehouse.deploys.facts import Images
+from gatehouse.deploys import Commands, progress
+from gatehouse.deploys.facts import Images, Run
 from gatehouse.deploys.gateway import Gateway
 from gatehouse.settings import Settings
 
@@ -37,32 +36,42 @@ def wanted(settings: Settings) -> list[str]:
 
 
 @operation()
-def pulled(references: list[str]) -> Iterator[StringCommand]:
+def pulled(references: list[str]) -> Commands:
     """Ensure that the host has each image, from its registry."""
-    missing = [image for image in references if image not in host.get_fact(Images, references)]
-    for image in missing:
-        yield StringCommand(
+    missing = _missing(references)
+    for number, image in enumerate(missing, start=1):
+        yield progress.run(
+            f"pulling {image} ({number} of {len(missing)})",
             f"docker pull --quiet {shlex.quote(image)} || {{ echo "
             f"'cannot pull {image}: is a registry reachable from this host? Without one, set "
-            'images_source = "archive" (docs/airgap.md)\' >&2; exit 1; }'
+            'images_source = "archive" (docs/airgap.md)\' >&2; exit 1; }',
         )
     if not missing:
         host.noop("the images are there")
 
 
 @operation()
-def loaded(references: list[str], archive: str) -> Iterator[PyinfraCommand]:
+def loaded(references: list[str], archive: str) -> Commands:
     """Ensure that the host has each image, from an archive on the operator's machine."""
-    missing = [image for image in references if image not in host.get_fact(Images, references)]
-    if not missing:
+    missing = _missing(references)
+    if missing:
+        size = Path(archive).stat().st_size / 1e6
+        yield progress.upload(f"uploading {archive} ({size:.0f} MB)", archive, ARCHIVE)
+        words = " ".join(map(shlex.quote, missing))
+        yield progress.run(
+            "loading the images",
+            f"docker load --quiet --input {ARCHIVE} && "
+            f"for image in {words}; do docker image inspect $image >/dev/null 2>&1 || {{ "
+            f'echo "the archive {archive} does not hold $image: make it again, or name the images '
+            'that it holds (docs/airgap.md)" >&2; exit 1; }; done',
+        )
+    # Also what a run that died in the middle has left.
+    if missing or host.get_fact(Run, command=f"test -e {ARCHIVE}")["rc"] == 0:
+        yield StringCommand("rm", "-f", ARCHIVE)
+    else:
         host.noop("the images are there")
-        return
-    # pyinfra sends a file through its temporary directory; as root it goes straight there.
-    yield FileUploadCommand(archive, ARCHIVE)
-    words = " ".join(map(shlex.quote, missing))
-    yield StringCommand(
-        f"docker load --quiet --input {ARCHIVE}; rc=$?; rm -f {ARCHIVE}; [ $rc = 0 ] && "
-        f"for image in {words}; do docker image inspect $image >/dev/null 2>&1 || {{ "
-        f"echo \"the archive {archive} does not hold $image: make it again, or name the images "
-        'that it holds (docs/airgap.md)" >&2; exit 1; }; done'
-    )
+
+
+def _missing(references: list[str]) -> list[str]:
+    present = host.get_fact(Images, references=references)
+    return [image for image in references if image not in present]

@@ -1,4 +1,4 @@
-"""Print the hosts of an inventory and their data as JSON: what `make settings` and `make render` read."""
+"""The hosts of an inventory and their data, read as pyinfra reads them; as a command, in JSON."""
 
 import json
 import logging
@@ -17,14 +17,14 @@ def load(
     cwd: str = ".",
     group_data: list[str] | None = None,
 ) -> Inventory:
-    """Read an inventory as pyinfra's command line does. Raises `ValueError` when nobody is in it."""
-    found = make_inventory(
+    """Read an inventory as pyinfra does. Raises `ValueError` when nobody is in it."""
+    found: Inventory = make_inventory(
         inventory, override_data=overrides or {}, cwd=cwd, group_data_directories=group_data or []
     )
     if not len(found):
         raise ValueError(
-            f"the inventory {inventory!r} has no hosts: add one to it (the file `inventory` shows "
-            "how), or check the path"
+            f"the inventory {inventory!r} has no hosts: add one (the file `inventory` shows how), "
+            "or check the path"
         )
     return found
 
@@ -41,7 +41,9 @@ def main() -> int:
         return 1
     data = {
         host.name: {
-            key: value for key, value in host.data.dict().items() if not key.startswith(("ssh_", "_"))
+            key: value
+            for key, value in host.data.dict().items()
+            if not key.startswith(("ssh_", "_"))
         }
         for host in found
     }

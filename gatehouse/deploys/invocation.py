@@ -41,7 +41,7 @@ def _check() -> None:
         params["inventory"], _overrides(params), params["chdir"] or ".", params["group_data"]
     )
     names = _limited(inventory, params)
-    problems = []
+    problems: list[str] = []
     for name in names:
         try:
             settings = validate(inventory.get_host(name).data.dict())
@@ -50,7 +50,9 @@ def _check() -> None:
             problems.extend(f"  {name}: {problem}" for problem in invalid.problems)
     if problems:
         lines = "\n".join(problems)
-        raise ValueError(f"the settings have {len(problems)} problems, nothing was touched:\n{lines}")
+        raise ValueError(
+            f"the settings have {len(problems)} problems, nothing was touched:\n{lines}"
+        )
 
 
 def _overrides(params: dict[str, Any]) -> dict[str, Any]:
@@ -74,7 +76,9 @@ def _limited(inventory: Inventory, params: dict[str, Any]) -> list[str]:
 
     for pattern in params["limit"]:
         if not matching(pattern):
-            raise ValueError(f"--limit {pattern} matches no host; the hosts are: {', '.join(hosts)}")
+            raise ValueError(
+                f"--limit {pattern} matches no host; the hosts are: {', '.join(hosts)}"
+            )
     limits = params["limit"] or ["*"]
     left = set().union(*map(matching, limits)) - set().union(*map(matching, params["exclude"]))
     if not left:

@@ -1,13 +1,13 @@
 """LiteLLM: the gateway, after its database's schema."""
 
 import shlex
-from collections.abc import Iterator
 
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 from pyinfra.api.exceptions import OperationError
 
+from gatehouse.deploys import Commands
 from gatehouse.deploys.compose import Service, up
 from gatehouse.deploys.facts import Run
 from gatehouse.deploys.gateway import Gateway
@@ -32,8 +32,8 @@ def deploy(gateway: Gateway) -> None:
 
 
 @operation()
-def seeded(release: str, models: list[str]) -> Iterator[StringCommand]:
-    """Ensure that the database knows each model; one that it has stays as the web interface left it.
+def seeded(release: str, models: list[str]) -> Commands:
+    """Ensure that the database knows each model; those that it has stay as they are there.
 
     The table is asked, not the proxy: a worker learns of a new model only half a minute later.
     """

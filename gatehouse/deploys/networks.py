@@ -1,15 +1,14 @@
 """The stack's networks."""
 
-from collections.abc import Iterator
-
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
 
+from gatehouse.deploys import Commands
 from gatehouse.deploys.facts import PROJECT, Run
 
 
 @operation()
-def apart(subnets: dict[str, str]) -> Iterator[StringCommand]:
+def apart(subnets: dict[str, str]) -> Commands:
     """Remove the stack's containers and networks when a network has another subnet than wanted.
 
     Volumes stay. `subnets` is network → subnet in CIDR notation.

@@ -56,7 +56,7 @@ def _files(gateway: Gateway) -> Iterator[str]:
 
 
 def _daemon_json(gateway: Gateway) -> Iterator[str]:
-    """Compare our keys only: the operator's may hold what is not for a screen (a proxy's password)."""
+    """Compare our keys only: the operator's may hold a secret (a proxy's password)."""
     present = parse_json(gateway.found.daemon_json)
     ours = daemon.wanted(gateway.settings)
     before = parse_json(host.get_fact(Text, path=docker.OURS))

@@ -1,6 +1,7 @@
 """Refuse early and clearly what cannot work. Pure: what was found against what is needed."""
 
 import json
+from ipaddress import IPv4Network
 
 from pyinfra import logger
 from pyinfra.api.exceptions import DeployError
@@ -59,7 +60,7 @@ def problems(settings: Settings, found: Host) -> list[str]:
             f"the group {found.secrets_group} has the number {settings.secrets_gid}: choose "
             "another secrets_gid"
         )
-    reasons += _ports(settings, found) + _daemon_json(found)
+    reasons += _ports(settings, found) + _networks(settings, found) + _daemon_json(found)
     return reasons
 
 
@@ -73,6 +74,20 @@ def _ports(settings: Settings, found: Host) -> list[str]:
         f"port {port} is taken by {found.listeners[port]}: stop it, or give {key} another port"
         for key, port in ports.items()
         if port in found.listeners and port not in found.own_ports
+    ]
+
+
+def _networks(settings: Settings, found: Host) -> list[str]:
+    wanted = {
+        "network_subnet": settings.network_subnet,
+        "network_inner_subnet": settings.network_inner_subnet,
+    }
+    return [
+        f"{key} = {network} overlaps {route}, which this host reaches through {device}: choose "
+        "another"
+        for key, network in wanted.items()
+        for route, device in found.routes.items()
+        if device not in {"gw-edge", "gw-inner"} and network.overlaps(IPv4Network(route))
     ]
 
 

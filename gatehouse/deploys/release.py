@@ -2,13 +2,12 @@
 
 import io
 import tarfile
-from collections.abc import Iterator
 
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, operation
-from pyinfra.api.command import PyinfraCommand
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 
+from gatehouse.deploys import Commands
 from gatehouse.deploys.facts import Run
 from gatehouse.deploys.gateway import Gateway
 from gatehouse.render import File
@@ -31,14 +30,15 @@ def directory(release: str) -> str:
 
 
 @operation()
-def written(files: dict[str, File], release: str) -> Iterator[PyinfraCommand]:
+def written(files: dict[str, File], release: str) -> Commands:
     """Ensure that the release exists, whole: what is there but differs is written anew."""
     path = directory(release)
     sums = "".join(f"{file.sha256}  {name}\n" for name, file in sorted(files.items()))
-    check = f"""cd {path} 2>/dev/null && find . -type f ! -perm 644 -print -quit | grep -q . && exit 1
-cd {path} 2>/dev/null && [ "$(find . -type f | wc -l)" = {len(files)} ] && sha256sum --quiet -c - <<'SUMS'
+    check = f"""cd {path} || exit 1
+[ -z "$(find . -type f ! -perm 644)" ] && [ "$(find . -type f | wc -l)" = {len(files)} ] || exit 1
+sha256sum --quiet -c - <<'SUMS'
 {sums}SUMS"""
-    if host.get_fact(Run, command=f"( {check}\n)")["rc"] == 0:
+    if host.get_fact(Run, command=check)["rc"] == 0:
         host.noop(f"release {release} is there")
         return
     new = f"{path}.new"
@@ -52,7 +52,7 @@ cd {path} 2>/dev/null && [ "$(find . -type f | wc -l)" = {len(files)} ] && sha25
 
 
 @operation()
-def current(release: str) -> Iterator[StringCommand]:
+def current(release: str) -> Commands:
     """Ensure that `current` is this release; the last good one and a few more are kept."""
     path = directory(release)
     if host.get_fact(Run, command=f"readlink {HOME}/current || true")["out"] == path:
@@ -69,7 +69,7 @@ def current(release: str) -> Iterator[StringCommand]:
 
 
 @operation()
-def good(release: str) -> Iterator[StringCommand]:
+def good(release: str) -> Commands:
     """Remember that this release passed every check: it is the one to go back to."""
     path = directory(release)
     if host.get_fact(Run, command=f"readlink {HOME}/good || true")["out"] == path:
@@ -86,7 +86,7 @@ def restore(timeout_seconds: int) -> str:
     compose = 'docker compose --project-directory "$old" -f "$old/compose.yaml" up -d --no-build'
     wait = f"--wait --wait-timeout {timeout_seconds}"
     return (
-        f"cd {HOME} && old=$(readlink good) && [ -d \"$old\" ] && "
+        f'cd {HOME} && old=$(readlink good) && [ -d "$old" ] && '
         f'[ "$old" != "$(readlink current)" ] && ln -sfn "$old" current.new && '
         f"mv -T current.new current && {{ {compose} {wait} postgres redis && "
         f'{compose} --no-deps {wait} litellm; }} >/dev/null 2>&1 && basename "$old"'

@@ -2,7 +2,6 @@
 
 import hashlib
 import shlex
-from collections.abc import Iterator
 
 from pydantic import SecretStr
 from pyinfra import host
@@ -10,6 +9,7 @@ from pyinfra.api import StringCommand, operation
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 from pyinfra.api.exceptions import OperationError
 
+from gatehouse.deploys import Commands
 from gatehouse.deploys.facts import Paths, Run
 from gatehouse.deploys.gateway import Gateway
 from gatehouse.render.tree import SECRETS
@@ -31,7 +31,7 @@ def deploy(gateway: Gateway) -> None:
 
 
 @operation()
-def made() -> Iterator[StringCommand]:
+def made() -> Commands:
     """Ensure that each secret exists, readable for root and for the containers' group only."""
     paths = [f"{DIRECTORY}/{name}" for name in SECRETS]
     found = host.get_fact(Paths, paths=[PROVIDERS, *paths])
@@ -74,7 +74,7 @@ def made() -> Iterator[StringCommand]:
 
 
 @operation()
-def provided(keys: dict[str, SecretStr]) -> Iterator[StringCommand]:
+def provided(keys: dict[str, SecretStr]) -> Commands:
     """Ensure that the host holds the provider keys that the operator gives; others stay."""
     found = host.get_fact(Paths, paths=[f"{PROVIDERS}/{name}" for name in keys] or [PROVIDERS])
     right = True

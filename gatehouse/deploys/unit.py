@@ -1,16 +1,16 @@
 """systemd units."""
 
 import shlex
-from collections.abc import Iterator
 
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
 
+from gatehouse.deploys import Commands
 from gatehouse.deploys.facts import Run
 
 
 @operation()
-def started(unit: str, newer_than: list[str]) -> Iterator[StringCommand]:
+def started(unit: str, newer_than: list[str]) -> Commands:
     """Ensure that a unit is enabled, runs, and was started after the files that it is made of.
 
     The restart is decided by what runs, not by what this run wrote, so a deploy that died between
@@ -23,7 +23,7 @@ def started(unit: str, newer_than: list[str]) -> Iterator[StringCommand]:
         command=f"""
 systemctl is-enabled --quiet {name} || echo disabled
 systemctl is-active --quiet {name} || echo stopped
-since=$(systemctl show -p ActiveEnterTimestamp --value {name})
+since=$(systemctl show --timestamp=us+utc -p ActiveEnterTimestamp --value {name})
 for file in {files}; do
     [ -n "$(find "$file" -newermt "${{since:-1970-01-01}}" 2>/dev/null)" ] && echo changed
 done; true""",

@@ -9,9 +9,10 @@ import docker
 from docker.errors import APIError, DockerException
 
 from gatehouse.lab import images
-from gatehouse.lab.demo import demo, demo_down
 from gatehouse.lab.common import LABEL, PREFIX, ROOT, LabError
+from gatehouse.lab.demo import demo, demo_down
 from gatehouse.lab.engine import engine
+from gatehouse.lab.machine import check_name
 from gatehouse.lab.progress import Progress
 from gatehouse.lab.workstation import Workstation, remove
 
@@ -35,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def up(options: argparse.Namespace, progress: Progress) -> int:
     """Start a workstation."""
+    check_name(options.name)
     client = engine(progress)
     images.ensure_hosts(client, progress)
     workstation = Workstation.start(

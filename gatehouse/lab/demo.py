@@ -42,7 +42,7 @@ def demo(progress: Progress) -> int:
     begin = time.monotonic()
     client = engine(progress)
     found = images.ensure(client, progress)
-    archive = images.archive(client, found, progress) if found.source == "built" else None
+    archive = images.archive(client, found, progress)
     workstation = Workstation.start(
         NAME,
         image=found.host,

@@ -1,5 +1,6 @@
 """The container that plays a machine: its LAN, its port for SSH, what systemd needs as PID 1."""
 
+import re
 import socket
 
 import docker
@@ -57,6 +58,12 @@ def create(client: docker.DockerClient, image: str, volume: str, way_in: Access)
     container.put_archive("/", access.container_files(way_in))
     container.start()
     return container
+
+
+def check_name(name: str) -> None:
+    """Raise `LabError` when a workstation cannot have that name."""
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name):
+        raise LabError(f"the name is {name!r}: expected a-z, then a-z, 0-9 and -, 31 at most")
 
 
 def object_name(name: str) -> str:

@@ -5,16 +5,19 @@ from pathlib import Path
 from gatehouse.lab.images import LabImages
 
 
-def overrides(images: LabImages, archive: Path) -> dict[str, object]:
-    """Give the settings for the lab: `archive` holds `images`, so that no registry is asked."""
+def overrides(images: LabImages, archive: Path | None = None) -> dict[str, object]:
+    """Give the settings for the lab.
+
+    `archive` holds the images, where no registry does; None: they are pulled where they are missing.
+    """
+    carried = {"images_source": "archive", "images_archive": str(archive)} if archive else {}
     return {
         # The clock is the surrounding machine's.
         "host_time_sync_required": False,
-        # Debian's own packages: the mirror that the images were built from has them.
+        # From the mirror that the workstation's own packages came from.
         "docker_source": "distribution",
-        "images_source": "archive",
-        "images_archive": str(archive.resolve()),
         "postgres_image": images.postgres,
         "redis_image": images.redis,
         "litellm_image": images.litellm,
+        **carried,
     }

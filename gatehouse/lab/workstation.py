@@ -1,6 +1,5 @@
 """A workstation to throw away: systemd as PID 1, sshd and a Docker engine of its own."""
 
-import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,8 +50,7 @@ class Workstation:
         `user`: who logs in over SSH by default, root or operator. `settings`: data to add to the
         host in the inventory. Raises `LabError` when it does not come up; it is left for a look.
         """
-        if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name):
-            raise LabError(f"the name is {name!r}: expected a letter, then letters, digits and -")
+        machine.check_name(name)
         progress = progress or Progress()
         client = engine(progress)
         remove(client, name)

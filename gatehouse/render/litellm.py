@@ -33,7 +33,7 @@ def seed(settings: Settings, machine: Machine) -> list[dict[str, Any]]:
 
 
 def _in_file(settings: Settings, model: Model) -> bool:
-    """The self-test models stay in the file: a check must not depend on who edits the database."""
+    """Tell whether it stays in the file: self-tests do not depend on who edits the database."""
     return settings.litellm_config_source == "file" or model.mock_response is not None
 
 
@@ -74,7 +74,7 @@ def _without_none(values: dict[str, Any]) -> dict[str, Any]:
 def _fallbacks(
     wanted: dict[str, list[str]], names: dict[str, Model], aliases: dict[str, str]
 ) -> list[dict[str, list[str]]]:
-    """Give LiteLLM's list of one-key mappings, of models that are offered and not the same model."""
+    """Give LiteLLM's list of one-key mappings: offered models, none its own fallback."""
     found = []
     for source, targets in wanted.items():
         primary = aliases.get(source, source)

@@ -19,7 +19,7 @@ class Machine:
     provider_keys: frozenset[str] = frozenset()
 
     def workers(self, settings: Settings) -> int:
-        """Give the number of workers: as set, within the cores and half of the memory, at least 1."""
+        """Give the number of workers: as set, within cores and half of the memory, at least 1."""
         cores = settings.host_cpu_cores or self.cores
         memory = (settings.host_memory_mib or self.memory_mib) // 2 - _BASE_MIB
         fitting = memory // settings.litellm_worker_memory_mib

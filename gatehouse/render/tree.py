@@ -19,7 +19,7 @@ SECRETS = ("master_key", "postgres_password", "redis_password", "salt_key", "ui_
 SERVICES = {
     "postgres": ("compose/postgres.yaml",),
     "redis": ("compose/redis.yaml", "redis/redis.conf", "redis/start.sh"),
-    # The job depends on the image, not on the proxy's configuration: a changed model migrates nothing.
+    # The job depends on the image, not on the configuration: a changed model migrates nothing.
     "litellm-migrate": ("litellm/start.sh",),
     "litellm": ("compose/litellm.yaml", "litellm/config.yaml", "litellm/start.sh"),
 }

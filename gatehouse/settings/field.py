@@ -11,12 +11,10 @@ class Component(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-def setting(
-    meaning: str, *, unit: str | None = None, example: object = None, **bounds: object
-) -> Any:  # noqa: ANN401 - pydantic types a field by its annotation, not by this value
+def setting(meaning: str, *, unit: str | None = None, example: object = None, **bounds: Any) -> Any:  # noqa: ANN401 - pydantic types a field by its annotation, not by this value
     """Declare a setting without a default: the defaults stand in `group_data/all.py`.
 
     `bounds` are pydantic's (`ge`, `le`, `pattern`, `min_length` …).
     """
-    extra = {"unit": unit, "example": example}
-    return Field(description=meaning, json_schema_extra=extra, **bounds)  # type: ignore[arg-type]
+    extra: dict[str, Any] = {"unit": unit, "example": example}
+    return Field(description=meaning, json_schema_extra=extra, **bounds)

@@ -13,6 +13,7 @@ from typing import Any
 from gatehouse.settings import version
 from gatehouse.settings.models import ALIAS_NAME
 
+_WIDEST, _NARROWEST = 16, 28
 Found = Iterator[tuple[str, str]]
 
 
@@ -59,12 +60,16 @@ def subnets(s: Valid) -> Found:
         "network_inner_subnet": s.network_inner_subnet,
     }
     for key, network in both.items():
-        if not network.is_private or network.is_loopback or not 16 <= network.prefixlen <= 28:
+        if (
+            not network.is_private
+            or network.is_loopback
+            or not _WIDEST <= network.prefixlen <= _NARROWEST
+        ):
             yield key, f"{network} must be a private IPv4 network between /16 and /28"
     if s.network_subnet.overlaps(s.network_inner_subnet):
         yield (
             "network_inner_subnet",
-            f"{s.network_inner_subnet} overlaps network_subnet = {s.network_subnet}: choose another",
+            f"{s.network_inner_subnet} overlaps network_subnet = {s.network_subnet}: choose anew",
         )
 
 

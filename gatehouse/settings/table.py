@@ -21,6 +21,7 @@ _NAMES = {
     IPv4Network: "IPv4 network",
     Model: "model",
 }
+_LONG = 60
 HEAD = ("Setting", "Type", "Unit", "Default", "Meaning")
 
 
@@ -72,7 +73,7 @@ def _markdown_table(table: Iterator[tuple[str, ...]]) -> str:
 def _default(value: Any) -> str:  # noqa: ANN401 - a default of any type
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return f"{len(value)} models, see group_data/all.py"
-    if isinstance(value, dict) and len(str(value)) > 60:
+    if isinstance(value, dict) and len(str(value)) > _LONG:
         return f"{len(value)} entries, see group_data/all.py"
     return json.dumps(value, default=str) if isinstance(value, list | dict | str) else str(value)
 

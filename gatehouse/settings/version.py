@@ -26,7 +26,7 @@ def tag(image: str) -> str:
 
 
 def floating(image: str) -> bool:
-    """Tell whether the reference can mean another image tomorrow: no digest and no digit in its tag."""
+    """Tell whether it can mean another image tomorrow: no digest, and no digit in its tag."""
     return "@sha256:" not in image and not any(char.isdigit() for char in tag(image))
 
 

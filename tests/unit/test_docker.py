@@ -113,7 +113,7 @@ def test_versions_are_ordered_as_numbers() -> None:
 
 
 def test_source_names_its_key() -> None:
-    """apt trusts the repository by its own key only."""
+    """Apt trusts the repository by its own key only."""
     lines = sources("https://repository.example/debian", "trixie").splitlines()
     assert "Suites: trixie" in lines
     assert any(line.startswith("Signed-By: /etc/apt/keyrings/") for line in lines)

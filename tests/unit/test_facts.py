@@ -38,6 +38,7 @@ daemon_json={
 daemon_json=  "log-driver": "local"
 daemon_json=}
 provider_key=OLLAMA_API_KEY
+provider_key=MY_KEY.new
 secrets_group=gatehouse-secrets
 """
 

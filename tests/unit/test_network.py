@@ -40,9 +40,7 @@ def test_port_used_twice_is_refused(first: str, second: str) -> None:
     assert f"7000 is already {first}" in found[second]
 
 
-@pytest.mark.parametrize(
-    "network", ["8.8.8.0/24", "10.0.0.0/8", "172.30.99.0/29", "127.0.0.0/24"]
-)
+@pytest.mark.parametrize("network", ["8.8.8.0/24", "10.0.0.0/8", "172.30.99.0/29", "127.0.0.0/24"])
 @pytest.mark.parametrize("key", ["network_subnet", "network_inner_subnet"])
 def test_unfit_network_is_refused(key: str, network: str) -> None:
     """A network is private, and neither too big nor too small."""

@@ -5,27 +5,11 @@ from dataclasses import replace
 import pytest
 from pyinfra.api.exceptions import DeployError
 
-from gatehouse.deploys.facts import Host
+from gatehouse.deploys.facts import HostFact
 from gatehouse.deploys.preflight import SYSTEMS, problems, refuse
-from tests.given import settings
+from tests.given import BARE_HOST, settings
 
-GOOD = Host(
-    system="debian 13",
-    system_name="Debian GNU/Linux 13 (trixie)",
-    systemd=True,
-    cores=8,
-    memory_mib=32768,
-    disk_mib=100 * 1024,
-    disk_path="/var/lib",
-    clock_kept=True,
-    listeners={},
-    own_ports=frozenset(),
-    engine="",
-    compose="",
-    daemon_json="",
-    provider_keys=frozenset(),
-    secrets_group="",
-)
+GOOD = HostFact().process(BARE_HOST.splitlines())
 NGINX = '(("nginx",pid=1,fd=7))'
 
 

@@ -6,43 +6,67 @@ const pg = require('pg')
 const arrays = require('postgres-array')
 
 // Prisma's ColumnTypeEnum; an array is its element's number plus 64.
-const INT32 = 0, INT64 = 1, FLOAT = 2, DOUBLE = 3, NUMERIC = 4, BOOLEAN = 5, CHARACTER = 6, TEXT = 7, DATE = 8, TIME = 9
-const DATETIME = 10, JSON_TEXT = 11, BYTES = 13, UUID = 15
-const ARRAY = 64
-// PostgreSQL type -> [column type, its array type]; the rest (enums, name, inet, intervals) is text.
-const TYPES = new Map()
-for (const [oid, array, type] of [
-  [16, 1000, BOOLEAN], [17, 1001, BYTES], [18, 1002, CHARACTER], [20, 1016, INT64], [21, 1005, INT32], [23, 1007, INT32],
-  [25, 1009, TEXT], [26, 1028, INT64], [114, 199, JSON_TEXT], [700, 1021, FLOAT], [701, 1022, DOUBLE], [790, 791, NUMERIC],
-  [1042, 1014, TEXT], [1043, 1015, TEXT], [1082, 1182, DATE], [1083, 1183, TIME], [1114, 1115, DATETIME],
-  [1184, 1185, DATETIME], [1266, 1270, TIME], [1700, 1231, NUMERIC], [2950, 2951, UUID], [3802, 3807, JSON_TEXT],
-  [19, 1003, TEXT], [869, 1041, TEXT], [650, 651, TEXT],
-]) {
-  TYPES.set(oid, type)
-  TYPES.set(array, type + ARRAY)
+// prettier-ignore
+const Type = {
+  Int32: 0, Int64: 1, Float: 2, Double: 3, Numeric: 4, Boolean: 5, Character: 6, Text: 7, Date: 8, Time: 9,
+  DateTime: 10, Json: 11, Bytes: 13, Uuid: 15,
 }
-const UNREACHABLE = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'ETIMEDOUT', 'ENOENT'])
+const ARRAY = 64
+// PostgreSQL's type, its array type (pg_type.oid), Prisma's type. What is not here (enums, intervals) is text.
+// prettier-ignore
+const KNOWN_TYPES = [
+  [16, 1000, Type.Boolean], [17, 1001, Type.Bytes], [18, 1002, Type.Character], [19, 1003, Type.Text],
+  [20, 1016, Type.Int64], [21, 1005, Type.Int32], [23, 1007, Type.Int32], [25, 1009, Type.Text], [26, 1028, Type.Int64],
+  [114, 199, Type.Json], [650, 651, Type.Text], [700, 1021, Type.Float], [701, 1022, Type.Double],
+  [790, 791, Type.Numeric], [869, 1041, Type.Text], [1042, 1014, Type.Text], [1043, 1015, Type.Text],
+  [1082, 1182, Type.Date], [1083, 1183, Type.Time], [1114, 1115, Type.DateTime], [1184, 1185, Type.DateTime],
+  [1266, 1270, Type.Time], [1700, 1231, Type.Numeric], [2950, 2951, Type.Uuid], [3802, 3807, Type.Json],
+]
+const TYPES = new Map(
+  KNOWN_TYPES.flatMap(([oid, array, type]) => [
+    [oid, type],
+    [array, type + ARRAY],
+  ]),
+)
+const UNREACHABLE = new Set([
+  'ECONNREFUSED',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ETIMEDOUT',
+  'ENOENT',
+])
 const URL_OPTIONS = [
-  'connection_limit', 'pool_timeout', 'connect_timeout', 'socket_timeout', 'max_connection_lifetime',
-  'max_idle_connection_lifetime', 'pgbouncer', 'statement_cache_size', 'schema',
+  'connection_limit',
+  'pool_timeout',
+  'connect_timeout',
+  'socket_timeout',
+  'max_connection_lifetime',
+  'max_idle_connection_lifetime',
+  'pgbouncer',
+  'statement_cache_size',
+  'schema',
 ]
 const CONTEXT_LIFE_MS = 5000
 
+const withoutOffset = (text) => text.replace(/[+-]\d\d(:?\d\d)?$/, '')
 const element = {
-  // The session is in UTC, so the offset is always +00.
-  [DATETIME]: (text) => text.replace(/[+-]\d\d(:?\d\d)?$/, ''),
-  [TIME]: (text) => text.replace(/[+-]\d\d(:?\d\d)?$/, ''),
-  [BOOLEAN]: (text) => text === 't',
-  [INT32]: Number,
-  [FLOAT]: Number,
-  [DOUBLE]: Number,
-  [BYTES]: (text) => [...Buffer.from(text.slice(2), 'hex')],
-  [NUMERIC]: (text) => text.replace(/[$,]/g, ''),
+  // The session is in UTC: the offset is always +00.
+  [Type.DateTime]: withoutOffset,
+  [Type.Time]: withoutOffset,
+  [Type.Boolean]: (text) => text === 't',
+  [Type.Int32]: Number,
+  [Type.Float]: Number,
+  [Type.Double]: Number,
+  [Type.Bytes]: (text) => [...Buffer.from(text.slice(2), 'hex')],
+  // Money comes with its sign and its commas.
+  [Type.Numeric]: (text) => text.replace(/[$,]/g, ''),
 }
 const same = (text) => text
 
 function parser(oid) {
-  const type = TYPES.get(oid) ?? TEXT
+  const type = TYPES.get(oid) ?? Type.Text
   if (type < ARRAY) return element[type] ?? same
   const one = element[type - ARRAY] ?? same
   return (text) => arrays.parse(text, one)
@@ -119,9 +143,13 @@ class Database {
       return { error_code: 'P1001', message: `Can't reach database server at \`${this.address}\`` }
     }
     if (code === '28P01' || code === '28000') {
-      return { error_code: 'P1000', message: `Authentication failed against database server at \`${this.address}\`: ${text}` }
+      return {
+        error_code: 'P1000',
+        message: `Authentication failed against database server at \`${this.address}\`: ${text}`,
+      }
     }
-    if (code === '3D000') return { error_code: 'P1003', message: `Database does not exist at \`${this.address}\`: ${text}` }
+    if (code === '3D000')
+      return { error_code: 'P1003', message: `Database does not exist at \`${this.address}\`: ${text}` }
     if (/terminat|ECONNRESET|EPIPE|not queryable/i.test(`${text} ${code}`) || /^57P0/.test(code ?? '')) {
       return { error_code: 'P1017', message: 'Server has closed the connection.' }
     }
@@ -178,7 +206,7 @@ class Adapter {
       queryRaw: async (query) =>
         (await this.perform(client, query)).map(({ fields, rows }) => ({
           columnNames: fields.map(({ name }) => name),
-          columnTypes: fields.map(({ dataTypeID }) => TYPES.get(dataTypeID) ?? TEXT),
+          columnTypes: fields.map(({ dataTypeID }) => TYPES.get(dataTypeID) ?? Type.Text),
           rows,
         })),
       executeRaw: async (query) => {

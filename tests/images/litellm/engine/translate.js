@@ -3,15 +3,36 @@
 const { parse } = require('graphql')
 
 const ACTIONS = [
-  'findUnique', 'findFirst', 'findMany', 'createOne', 'createMany', 'updateOne', 'updateMany', 'deleteOne', 'deleteMany',
-  'upsertOne', 'aggregate', 'groupBy',
+  'findUnique',
+  'findFirst',
+  'findMany',
+  'createOne',
+  'createMany',
+  'updateOne',
+  'updateMany',
+  'deleteOne',
+  'deleteMany',
+  'upsertOne',
+  'aggregate',
+  'groupBy',
 ]
 const ROOT = new RegExp(`^(${ACTIONS.join('|')})(.+?)(OrThrow)?$`)
 // Operators whose operand is once more `{where, data, create, update}`, not the fields of the related model.
 const ENVELOPES = new Set(['connectOrCreate', 'upsert', 'update', 'updateMany'])
 const ENVELOPE_KEYS = new Set(['where', 'data', 'create', 'update'])
 const RELATION_OPERATORS = new Set([
-  'create', 'connect', 'disconnect', 'set', 'delete', 'deleteMany', 'some', 'every', 'none', 'is', 'isNot', ...ENVELOPES,
+  'create',
+  'connect',
+  'disconnect',
+  'set',
+  'delete',
+  'deleteMany',
+  'some',
+  'every',
+  'none',
+  'is',
+  'isNot',
+  ...ENVELOPES,
 ])
 
 /** model name -> field name -> type name, from the text of a schema. */
@@ -107,7 +128,10 @@ class Translator {
         if (!field.selectionSet && !field.arguments?.length) return [name, true]
         const type = this.models.get(model)?.get(name)
         const inner = this.models.has(type) ? type : model
-        const nested = { arguments: this.arguments(inner, field.arguments), selection: this.selection(inner, field.selectionSet) }
+        const nested = {
+          arguments: this.arguments(inner, field.arguments),
+          selection: this.selection(inner, field.selectionSet),
+        }
         return [name, nested]
       }),
     )

@@ -1,0 +1,77 @@
+"""What the tests of hosts share: one provisioned workstation for the whole run."""
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from _pytest._io import TerminalWriter
+
+from gatehouse.lab import images
+from gatehouse.lab.engine import engine
+from gatehouse.lab.images import LabImages
+from gatehouse.lab.progress import Progress
+from gatehouse.lab.settings import overrides
+from gatehouse.lab.workstation import Workstation
+from tests.deploying import deploy
+
+# Names a running, provisioned workstation to use again, and to keep: quick while writing tests.
+KEPT = "GATEHOUSE_TEST_WORKSTATION"
+# What this run's workstation differs in from the lab's others: spend is written soon.
+QUICK = {"litellm_batch_write_seconds": 5}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take the inventory whose hosts `--hosts` names (`gatehouse verify` gives both)."""
+    parser.addoption("--inventory", help="pyinfra inventory of the hosts given by --hosts")
+
+
+class Report(io.TextIOBase):
+    """What pytest's report is written to: it is shown while tests' own output is kept back."""
+
+    def __init__(self, writer: TerminalWriter) -> None:
+        """Hold pytest's writer."""
+        self._writer = writer
+
+    def write(self, text: str) -> int:
+        """Write at once."""
+        self._writer.write(text, flush=True)
+        return len(text)
+
+
+@pytest.fixture(scope="session")
+def progress(request: pytest.FixtureRequest) -> Progress:
+    """Show what the lab does."""
+    return Progress(Report(request.config.get_terminal_writer()))
+
+
+@pytest.fixture(scope="session")
+def lab_images(progress: Progress) -> LabImages:
+    """Have the images of the lab."""
+    return images.ensure(engine(progress), progress)
+
+
+@pytest.fixture(scope="session")
+def archive(lab_images: LabImages, progress: Progress) -> Path:
+    """Have the archive of the gateway's images, as an air-gapped install carries it."""
+    return images.archive(engine(progress), lab_images, progress)
+
+
+@pytest.fixture(scope="session")
+def workstation(request: pytest.FixtureRequest, progress: Progress) -> Iterator[Workstation]:
+    """A workstation that the real deploy has made a gateway; every test leaves it as one."""
+    if kept := os.environ.get(KEPT):
+        yield Workstation.find(kept, progress)
+        return
+    found: LabImages = request.getfixturevalue("lab_images")
+    with Workstation.start(
+        "session",
+        image=found.host,
+        preload=found,
+        settings=overrides(found, request.getfixturevalue("archive")) | QUICK,
+        progress=progress,
+    ) as started:
+        with progress.step("provisioning it"):
+            deploy(started)
+        yield started

@@ -1,0 +1,115 @@
+"""The hosts that are looked at: those that `--hosts` names, else the run's own workstation."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import testinfra
+from testinfra.host import Host
+
+from gatehouse.checks import Result, every
+from gatehouse.commands.hosts import hosts
+from gatehouse.deploys.facts import RunAll
+from gatehouse.lab.common import ROOT
+from gatehouse.settings import Settings, validate
+from tests.gateway import Gateway
+from tests.given import values
+
+LAB = "lab"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One host: its name in the inventory, how testinfra reaches it, and the operator's settings."""
+
+    name: str
+    spec: str
+    ssh_config: str | None
+    settings: Settings
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every test for every host, and the test of the checks for every check of each."""
+    if "target" not in metafunc.fixturenames:
+        return
+    specs = (metafunc.config.option.hosts or LAB).split(",")
+    if "check_name" in metafunc.fixturenames:
+        pairs = [(spec, name) for spec in specs for name in _checks(metafunc.config, spec)]
+        ids = [f"{spec} {name}" if len(specs) > 1 else name for spec, name in pairs]
+        names = ("target", "check_name")
+        metafunc.parametrize(names, pairs, ids=ids, indirect=["target"], scope="session")
+    else:
+        ids = specs if len(specs) > 1 else [pytest.HIDDEN_PARAM]
+        metafunc.parametrize("target", specs, ids=ids, indirect=True, scope="session")
+
+
+def _checks(config: pytest.Config, spec: str) -> list[str]:
+    settings = validate(values()) if spec == LAB else _settings(_inventory(config), _name(spec))
+    return [check.name for check in every(settings)]
+
+
+def _inventory(config: pytest.Config) -> str:
+    inventory = config.getoption("inventory")
+    if not inventory:
+        raise pytest.UsageError("--hosts needs --inventory: `gatehouse verify` gives both")
+    return str(inventory)
+
+
+def _name(spec: str) -> str:
+    """Give the host's name in the inventory: `ssh://big?sudo=true` is `big`."""
+    name = spec.partition("://")[2].partition("?")[0]
+    return "@local" if spec.startswith("local:") else name
+
+
+def _settings(inventory: str, name: str) -> Settings:
+    return validate(hosts(inventory)[name])
+
+
+@pytest.fixture(scope="session")
+def target(request: pytest.FixtureRequest) -> Target:
+    """Give the host that is looked at."""
+    spec = request.param
+    if spec != LAB:
+        settings = _settings(_inventory(request.config), _name(spec))
+        return Target(_name(spec), spec, request.config.getoption("ssh_config"), settings)
+    access = request.getfixturevalue("workstation").access
+    settings = _settings(str(access.inventory.relative_to(ROOT)), access.name)
+    sudo = "" if access.user == "root" else "?sudo=true"
+    return Target(access.name, f"ssh://{access.name}{sudo}", str(access.ssh_config), settings)
+
+
+@pytest.fixture(scope="session")
+def host(target: Target) -> Host:
+    """Give testinfra's view of it, as root."""
+    return testinfra.get_host(target.spec, ssh_config=target.ssh_config)
+
+
+@pytest.fixture(scope="session")
+def settings(target: Target) -> Settings:
+    """Give what the operator wants of it."""
+    return target.settings
+
+
+@pytest.fixture(scope="session")
+def checked(host: Host, settings: Settings) -> dict[str, tuple[Result, str]]:
+    """Give the result of every check, with what it should have been, from one command."""
+    checks = every(settings)
+    everything = RunAll()
+    output = host.run(everything.command([check.command for check in checks])).stdout
+    return {
+        check.name: (check.judge(seen["rc"], seen["out"]), f"{check.expected}; fix: {check.fix}")
+        for check, seen in zip(checks, everything.process(output.split("\n")), strict=True)
+    }
+
+
+@pytest.fixture(scope="session")
+def gateway(host: Host) -> Iterator[Gateway]:
+    """Give a client of the gateway; what it leaves there is removed."""
+    client = Gateway(host)
+    yield client
+    client.forget()
+
+
+def lines(host: Host, command: str) -> list[str]:
+    """Give the lines that a command prints on the host."""
+    return str(host.check_output(command)).splitlines()

@@ -1,0 +1,85 @@
+"""A host that pyinfra's `@fake` connector plays: it answers from a script and changes nothing."""
+
+from pathlib import Path
+from typing import Any
+
+from gatehouse.checks import Check, every
+from gatehouse.deploys.host import DIRECTORIES
+from gatehouse.deploys.secrets import DIRECTORY, GROUP, PROVIDERS
+from gatehouse.render.tree import SECRETS
+from tests.given import BARE_HOST, rendered, settings
+
+# A part of a remote command → the lines that it prints; the first part that is found counts.
+Answers = dict[str, list[str]]
+
+
+def bare(**changes: str) -> Answers:
+    """Give a host on which nothing was ever deployed, with changed lines of HostFact."""
+    lines = dict(line.split("=", 1) for line in BARE_HOST.splitlines()) | changes
+    return {
+        "id -u": ["root"],
+        "/etc/os-release": [f"{key}={value}" for key, value in lines.items()],
+        # Every check fails: there is nothing yet.
+        "\\036": ["\x1e1"] * len(every(settings())),
+        "is-enabled": ["disabled", "stopped", "0"],
+        "command -v": ["iptables", "0"],
+        "docker exec": ["No such container", "1"],
+        "sha256sum --quiet": ["1"],
+        "echo $rc": ["0"],
+    }
+
+
+def deployed() -> Answers:
+    """Give a host on which the shipped settings were deployed."""
+    tree = rendered()
+    paths = [f"{path}|directory|{mode}|root|{'gatehouse' if readers else 'root'}"
+             for path, (mode, readers) in DIRECTORIES.items()]
+    paths.append(f"{PROVIDERS}|directory|750|root|{GROUP}")
+    paths += [f"{DIRECTORY}/{name}|regular file|440|root|{GROUP}" for name in SECRETS]
+    for path, file in tree.files.items():
+        paths += [
+            f"{path}|regular file|{file.mode}|{file.owner}|{file.group}",
+            f"{file.sha256}  {path}",
+        ]
+    daemon = tree.files["/etc/docker/daemon.json"].content.splitlines()
+    release = f"/opt/gatehouse/releases/{tree.release_id}"
+    s = settings()
+    containers = [
+        f"gatehouse-{service}-1|{service}|{digest}|"
+        + ("exited|none" if service == "litellm-migrate" else "running|healthy")
+        + "|0|image|no"
+        for service, digest in tree.inputs.items()
+    ]
+    return {
+        "id -u": ["root"],
+        "/etc/os-release": [
+            *BARE_HOST.splitlines(),
+            "engine=28.3.3",
+            "compose=2.39.1",
+            *(f"daemon_json={line}" for line in daemon),
+        ],
+        "\\036": [line for check in every(s) for line in (right(check), "\x1e0")],
+        "%n|%F|%a|%U|%G": paths,
+        "gatehouse.inputs": containers,
+        "for image in": [f"{image} id" for image in (s.postgres_image, s.redis_image, s.litellm_image)],
+        "cat /etc/docker/daemon.json": daemon,
+        "cat /etc/gatehouse/docker-daemon.json": daemon,
+        "getent group": ["gatehouse:x:990:", f"{GROUP}:x:{s.secrets_gid}:", "0"],
+        "readlink": [release, "0"],
+        f"cd {release} ": ["0"],
+        "sha256sum --quiet": ["1"],
+        "echo $rc": ["0"],
+    }
+
+
+def right(check: Check) -> str:
+    """Give an output with which the check holds."""
+    outputs = (check.expected, "", "chat.completion")
+    return next(output for output in outputs if check.judge(0, output).holds)
+
+
+def inventory(path: Path, answers: Answers, **data: object) -> None:
+    """Write an inventory of one fake host that answers so, with settings of its own."""
+    everything: dict[str, Any] = {"fake_responses": answers, "fake_delay": 0} | data
+    everything["fake_delay_jitter"] = 0
+    path.write_text(f"boxes = [('@fake/box', {everything!r})]\n")

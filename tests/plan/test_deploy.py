@@ -1,0 +1,145 @@
+"""The deploy as pyinfra plans it: what it would do on a bare host, and that it then stays quiet."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.given import PROVIDER_KEY, checkout, run
+from tests.plan.host import Answers, bare, deployed, inventory
+
+ORDER = [
+    "Host | Make the groups",
+    "Host | Make the directories",
+    "Host | Write the settings",
+    "Firewall | Install iptables",
+    "Firewall | Write the rules",
+    "Firewall | Put the rules in force",
+    "Docker | Add Docker's package repository",
+    "Docker | Install Docker's own packages",
+    "Docker | Harden the daemon",
+    "Docker | Have the daemon running",
+    "Secrets | Make the host's own secrets",
+    "Secrets | Take over provider keys",
+    "Images | Pull the images",
+    "Release | Write the release",
+    "Release | Make it the current one",
+    "Postgres | Make way for changed networks",
+    "Postgres | Have it healthy",
+    "Redis | Have it healthy",
+    "LiteLLM | Migrate the database",
+    "LiteLLM | Have it healthy",
+    "Health | Check the gateway",
+    "Health | Remember the release as good",
+]
+# On a bare host there is nothing to take over and no network in the way.
+QUIET = {"Secrets | Take over provider keys", "Postgres | Make way for changed networks"}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Give a checkout."""
+    return checkout(tmp_path)
+
+
+def plan(place: Path, answers: Answers, **data: object) -> dict[str, bool]:
+    """Give the operations that pyinfra plans, in order, and whether each would change something."""
+    inventory(place / "inventory", answers, **data)
+    done = run(place, "pyinfra", "inventory", "deploy.py", "--dry", "--json")
+    assert done.returncode == 0, done.stderr
+    operations: list[dict[str, Any]] = json.loads(done.stdout)["plan"]
+    return {operation["name"]: bool(operation["hosts_with_change"]) for operation in operations}
+
+
+def test_bare_host_gets_everything_in_order(place: Path) -> None:
+    """Rules before Docker, Docker before secrets and images, the release before its services."""
+    planned = plan(place, bare())
+    assert list(planned) == ORDER
+    assert {name for name, changes in planned.items() if not changes} == QUIET
+
+
+def test_deployed_host_is_left_alone(place: Path) -> None:
+    """Where all is as it should be, no operation would change anything."""
+    planned = plan(place, deployed())
+    assert list(planned) == [name for name in ORDER if "package" not in name]
+    assert not [name for name, changes in planned.items() if changes]
+
+
+def test_changed_setting_changes_what_depends_on_it(place: Path) -> None:
+    """A smaller cache is a new release and another Redis; nothing else is touched."""
+    planned = plan(place, deployed(), redis_maxmemory_mib=128)
+    assert {name for name, changes in planned.items() if changes} == {
+        "Host | Write the settings",
+        "Release | Write the release",
+        "Release | Make it the current one",
+        "Redis | Have it healthy",
+        "Health | Remember the release as good",
+    }
+
+
+def test_database_mode_can_be_planned_on_a_bare_host(place: Path) -> None:
+    """Models are added to the database after the proxy is healthy, and it need not run for a plan."""
+    planned = plan(
+        place, bare(), litellm_config_source="database", models_enable=["rerank-bge-v2-m3"]
+    )
+    assert list(planned)[-4:-1] == [
+        "LiteLLM | Have it healthy",
+        "LiteLLM | Add new models to the database",
+        "Health | Check the gateway",
+    ]
+
+
+def test_engine_below_the_floor_is_replaced_or_kept(place: Path) -> None:
+    """An old engine is replaced by Docker's own, and kept where the distribution's is wanted."""
+    old = deployed() | {"/etc/os-release": [*bare()["/etc/os-release"][:-3], "engine=26.1.5+dfsg1",
+                                            "compose=2.26.1-4"]}
+    assert plan(place, old)["Docker | Install Docker's own packages"]
+    assert not [name for name in plan(place, old, docker_source="distribution") if "Install" in name
+                and "iptables" not in name]
+
+
+@pytest.mark.parametrize(
+    ("answers", "reasons"),
+    [
+        (
+            bare(system="fedora 42", system_name="Fedora 42", memory_kib="1048576", ntp="no"),
+            ["Fedora 42 is not supported", "1024 MiB of memory", "nobody keeps the clock"],
+        ),
+        (bare() | {"id -u": ["none"]}, ["not root", "--use-sudo-password"]),
+    ],
+    ids=["unfit", "without rights"],
+)
+def test_unfit_host_is_refused_before_any_operation(
+    place: Path, answers: Answers, reasons: list[str]
+) -> None:
+    """Exit code 1 with every reason in plain words, and not one operation ran."""
+    inventory(place / "inventory", answers)
+    done = run(place, "pyinfra", "inventory", "deploy.py", "-y")
+    assert done.returncode == 1
+    for reason in reasons:
+        assert reason in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Starting operation" not in done.stderr
+
+
+def test_provider_key_shows_nowhere(place: Path) -> None:
+    """Not even with every output switched on does pyinfra print a provider key."""
+    inventory(place / "inventory", bare())
+    done = run(
+        place, "pyinfra", "inventory", "deploy.py", "-y", "-vvv", "--debug", **{PROVIDER_KEY: "not-shown-0123"}
+    )
+    output = done.stdout + done.stderr
+    assert "Take over provider keys" in output
+    assert f"/etc/gatehouse/secrets/providers/{PROVIDER_KEY}" in output
+    assert "not-shown-0123" not in output
+
+
+def test_service_that_does_not_come_up_fails_the_deploy(place: Path) -> None:
+    """A container that never appears ends the deploy with exit code 1 and says where to look."""
+    inventory(place / "inventory", bare())
+    done = run(place, "pyinfra", "inventory", "deploy.py", "-y")
+    assert done.returncode == 1
+    assert "postgres: there is no container" in done.stderr
+    assert "docker compose logs postgres" in done.stderr
+    assert "LiteLLM" not in done.stderr.split("there is no container")[1]
