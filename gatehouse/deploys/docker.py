@@ -31,6 +31,17 @@ _DISTRIBUTION = {
     "ubuntu 24.04": ["docker.io", "docker-compose-v2"],
 }
 _DOCKER = ["docker-ce", "docker-ce-cli", "containerd.io", "docker-compose-plugin"]
+# They own the same files as Docker's packages.
+_REPLACED = [
+    "docker.io",
+    "docker-cli",
+    "docker-compose",
+    "docker-compose-v2",
+    "docker-doc",
+    "podman-docker",
+    "containerd",
+    "runc",
+]
 _CODENAMES = {
     "debian 12": "bookworm",
     "debian 13": "trixie",
@@ -74,7 +85,11 @@ def _install(settings: Settings, found: Host) -> None:
                 f"{'.'.join(map(str, NEEDED_ENGINE))} is needed; set docker_source = "
                 '"docker" to install Docker\'s own packages'
             )
-        installed(name="Install the distribution's Docker", packages=_DISTRIBUTION[found.system])
+        installed(
+            name="Install the distribution's Docker",
+            packages=_DISTRIBUTION[found.system],
+            instead_of=[],
+        )
         return
     repository(
         name="Add Docker's package repository",
@@ -82,7 +97,7 @@ def _install(settings: Settings, found: Host) -> None:
         codename=_CODENAMES[found.system],
         fingerprint=settings.docker_repository_fingerprint,
     )
-    installed(name="Install Docker's own packages", packages=_DOCKER)
+    installed(name="Install Docker's own packages", packages=_DOCKER, instead_of=_REPLACED)
 
 
 def version(text: str) -> tuple[int, int, int]:
@@ -124,9 +139,9 @@ def repository(url: str, codename: str, fingerprint: str) -> Commands:
 
 
 @operation()
-def installed(packages: list[str]) -> Commands:
-    """Install the packages. apt replaces the distribution's engine by Docker's where both exist."""
-    yield install(packages)
+def installed(packages: list[str], instead_of: list[str]) -> Commands:
+    """Install the packages in place of others; images, volumes and containers stay."""
+    yield install(packages, instead_of)
 
 
 @operation()

@@ -1,6 +1,7 @@
 """Distribution packages, asked for by the command that they bring."""
 
 import shlex
+from collections.abc import Sequence
 
 from pyinfra import host
 from pyinfra.api import FunctionCommand, operation
@@ -12,14 +13,24 @@ from gatehouse.deploys.facts import Run
 APT = "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300"
 
 
-def install(packages: list[str]) -> FunctionCommand:
+def install(packages: list[str], instead_of: Sequence[str] = ()) -> FunctionCommand:
     """Give the command that installs packages, after reading fresh lists of them.
 
-    A list that cannot be read (a dead third-party source) is no reason to stop: what matters is
-    whether the packages can be had.
+    Of `instead_of`, what is installed is removed in the same step. An installation that was
+    killed is finished first. A list that cannot be read (a dead third-party source) is no reason
+    to stop: what matters is whether the packages can be had.
     """
     words = " ".join(map(shlex.quote, packages))
-    command = f"{APT} update; {APT} install --no-install-recommends {words}"
+    # apt removes a package whose name ends in a minus.
+    old = (
+        f"$(dpkg-query -W -f '${{Package}} ${{db:Status-Status}}\\n' {' '.join(instead_of)} "
+        '2>/dev/null | awk \'$2 == "installed" { print $1 "-" }\')'
+        if instead_of
+        else ""
+    )
+    command = (
+        f"dpkg --configure -a; {APT} update; {APT} install --no-install-recommends {words} {old}"
+    )
     return progress.run(f"installing {', '.join(packages)}", command)
 
 
