@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from gatehouse.commands import plan, render, settings, where
+from gatehouse.commands import plan, render, settings, verify, where
 from gatehouse.settings import Invalid
 
 
@@ -17,6 +17,7 @@ main.add_command(settings.command)
 main.add_command(settings.docs)
 main.add_command(plan.command)
 main.add_command(render.command)
+main.add_command(verify.command)
 main.add_command(where.command)
 
 

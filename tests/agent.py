@@ -3,9 +3,10 @@
 It reads requests as JSON from standard input and prints the answers as JSON. No key leaves the
 container: requests name keys, and what is said of them is said by name. `{master}` is the master
 key, `{ui_password}` the web interface's password, and whatever `keep` saved from an answer can be
-named in later requests, of later calls too.
+named in later requests, of later calls too. `keep_session` does so with the key of a web session.
 """
 
+import base64
 import http.client
 import json
 import os
@@ -66,7 +67,18 @@ def ask(request: dict[str, Any], known: dict[str, str]) -> dict[str, Any]:
     for field, name in request.get("keep", {}).items():
         known[name] = str(json.loads(text).get(field, "none"))
     found = {name.lower(): value for name, value in answer.getheaders()}
+    if name := request.get("keep_session"):
+        keep_session(name, found.get("set-cookie", ""), known)
     return {"status": answer.status, "headers": found, "text": text}
+
+
+def keep_session(name: str, cookie: str, known: dict[str, str]) -> None:
+    """Keep the web interface's cookie, a JWT, as `NAME_cookie`, and the key inside it as `NAME`."""
+    token = cookie.partition("token=")[2].partition(";")[0]
+    payload = token.split(".")[1] if token.count(".") == 2 else ""  # noqa: PLR2004 - a JWT's form
+    if payload:
+        known[f"{name}_cookie"] = token
+        known[name] = json.loads(base64.urlsafe_b64decode(payload + "=="))["key"]
 
 
 def shown(value: Any, known: dict[str, str]) -> Any:  # noqa: ANN401 - any JSON

@@ -60,26 +60,26 @@ def problems(**changes: object) -> dict[str, str]:
     return {}
 
 
-def rendered(machine: Machine = MACHINE, **changes: object) -> Rendered:
+def rendered(machine: Machine = MACHINE, /, **changes: object) -> Rendered:
     """Render everything."""
     return render(settings(**changes), machine)
 
 
-def proxy(machine: Machine = MACHINE, **changes: object) -> dict[str, Any]:
+def proxy(machine: Machine = MACHINE, /, **changes: object) -> dict[str, Any]:
     """Give LiteLLM's configuration as LiteLLM reads it."""
     text = rendered(machine, **changes).release["litellm/config.yaml"].content
     config: dict[str, Any] = yaml.safe_load(text)
     return config
 
 
-def variables(machine: Machine = MACHINE, **changes: object) -> dict[str, str]:
+def variables(machine: Machine = MACHINE, /, **changes: object) -> dict[str, str]:
     """Give the variables of the Compose files."""
     lines = rendered(machine, **changes).release[".env"].content.splitlines()
     pairs = (line.split("=", 1) for line in lines if not line.startswith("#"))
     return {name: value.strip("'") for name, value in pairs}
 
 
-def model(name: str = "chat-mine-vllm", **fields: object) -> dict[str, Any]:
+def model(name: str = "chat-mine-vllm", /, **fields: object) -> dict[str, Any]:
     """Give one entry of `models_extra`."""
     return {
         "name": name,

@@ -8,14 +8,17 @@ from typing import Any
 import click
 
 
-def hosts(inventory: str) -> dict[str, dict[str, Any]]:
-    """Give host name → data, merged as pyinfra merges it.
+def hosts(inventory: str, *, connection: bool = False) -> dict[str, dict[str, Any]]:
+    """Give host name → data, merged as pyinfra merges it; `connection`: how it connects, too.
 
     pyinfra patches the whole process for its greenlets, so it is asked in a process of its own.
     Raises `click.ClickException` when there is no host or the inventory cannot be read.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "gatehouse.deploys.inventory", inventory],
+        [
+            *(sys.executable, "-m", "gatehouse.deploys.inventory", inventory),
+            *(["--connection"] if connection else []),
+        ],
         capture_output=True,
         text=True,
         check=False,

@@ -30,7 +30,10 @@ def load(
 
 
 def main() -> int:
-    """Print name → data of each host; exit code 1 with the reason when that is impossible."""
+    """Print name → data of each host; exit code 1 with the reason when that is impossible.
+
+    What pyinfra itself reads (`ssh_…`, `_sudo` …) is printed with `--connection` only.
+    """
     logging.disable(logging.WARNING)
     sys.path.insert(0, str(Path.cwd()))
     ctx_state.set(State())
@@ -43,7 +46,7 @@ def main() -> int:
         host.name: {
             key: value
             for key, value in host.data.dict().items()
-            if not key.startswith(("ssh_", "_"))
+            if "--connection" in sys.argv[2:] or not key.startswith(("ssh_", "_"))
         }
         for host in found
     }

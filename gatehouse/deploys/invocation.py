@@ -74,11 +74,12 @@ def _limited(inventory: Inventory, params: dict[str, Any]) -> list[str]:
             name for name, host in hosts.items() if fnmatch(name, pattern) or pattern in host.groups
         }
 
-    for pattern in params["limit"]:
-        if not matching(pattern):
-            raise ValueError(
-                f"--limit {pattern} matches no host; the hosts are: {', '.join(hosts)}"
-            )
+    # A name that is misspelt in --exclude would let the deploy reach the host that it was to spare.
+    for option in ("limit", "exclude"):
+        for pattern in params[option]:
+            if not matching(pattern):
+                known = ", ".join(hosts)
+                raise ValueError(f"--{option} {pattern} matches no host; the hosts are: {known}")
     limits = params["limit"] or ["*"]
     left = set().union(*map(matching, limits)) - set().union(*map(matching, params["exclude"]))
     if not left:

@@ -9,7 +9,7 @@ import docker
 from docker.errors import APIError, DockerException
 
 from gatehouse.lab import images
-from gatehouse.lab.common import LABEL, PREFIX, ROOT, LabError
+from gatehouse.lab.common import BUILD, LABEL, PREFIX, ROOT, LabError
 from gatehouse.lab.demo import demo, demo_down
 from gatehouse.lab.engine import engine
 from gatehouse.lab.machine import check_name
@@ -62,7 +62,8 @@ def down(options: argparse.Namespace, progress: Progress) -> int:
     if not options.all:
         if options.images:
             raise LabError("`--images` goes with `--all`: the images belong to every workstation")
-        remove(client, Workstation.find(options.name).name)
+        if not remove(client, options.name):
+            raise LabError(f"nothing of a workstation {options.name!r} is here to remove")
         return 0
     everything = _everything()
     names = {each.labels[LABEL] for each in client.containers.list(all=True, filters=everything)}
@@ -136,6 +137,8 @@ def _everything() -> dict[str, str | list[str] | bool]:
 
 
 def _remove_images(client: docker.DockerClient, progress: Progress) -> None:
+    for archive in BUILD.glob("images-*.tar"):
+        archive.unlink()
     # Children before parents: newest first.
     for image in client.images.list(filters=_everything()):
         progress.say(f"removing {', '.join(image.tags) or image.short_id}")

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gatehouse.lab.progress import Progress
+
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "lab"
 
@@ -39,12 +41,16 @@ def wait_for(
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def alone(progress: Progress) -> Iterator[None]:
     """Let one run at a time make what all workstations share: the images and the seed."""
     BUILD.mkdir(parents=True, exist_ok=True)
     with (BUILD / "lock").open("w") as lock:
         # The system lets go of it when the run that has it dies.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with progress.step("waiting for another run that makes images"):
+                fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

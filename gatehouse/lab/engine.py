@@ -8,7 +8,7 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-from gatehouse.lab.common import BUILD, LabError, wait_for
+from gatehouse.lab.common import BUILD, LabError, run, wait_for
 from gatehouse.lab.progress import Progress
 
 START_SECONDS = 60
@@ -49,18 +49,11 @@ def install(packages: dict[str, str], progress: Progress) -> None:
         raise LabError(
             f"missing on this machine: {names}; install with `sudo apt-get install {names}`"
         )
-    # Before Debian 13 the client is part of docker.io.
-    if (
-        "docker-cli" in missing
-        and subprocess.run(
-            ["apt-cache", "show", "docker-cli"], capture_output=True, check=False
-        ).returncode
-    ):
-        missing = (missing - {"docker-cli"}) | {"docker.io"}
     with progress.step(f"installing {names}"):
         run_logged(["apt-get", "update"], "apt")
+        command = ["apt-get", "install", "-y", "--no-install-recommends"]
         run_logged(
-            ["apt-get", "install", "-y", "--no-install-recommends", *sorted(missing)],
+            [*command, *sorted(map(_packaged, missing))],
             "apt",
             {"DEBIAN_FRONTEND": "noninteractive"},
         )
@@ -85,6 +78,14 @@ def run_logged(command: list[str], log: str, environment: dict[str, str] | None 
     if status:
         tail = "\n".join(path.read_text(errors="replace").splitlines()[-25:])
         raise LabError(f"`{' '.join(command[:3])} …` failed ({status}); the end of {path}:\n{tail}")
+
+
+def _packaged(package: str) -> str:
+    """Give the name that this release has: before Debian 13 the client is part of docker.io."""
+    if package != "docker-cli":
+        return package
+    found = run(["apt-cache", "show", package], check=False)
+    return "docker.io" if found.returncode else package
 
 
 def _client() -> docker.DockerClient:

@@ -106,7 +106,7 @@ class Recipe:
 
 def ensure_hosts(client: docker.DockerClient, progress: Progress) -> dict[str, Recipe]:
     """Build what is missing of the workstation's own images, and give their recipes."""
-    with alone():
+    with alone(progress):
         recipes = _host_recipes(_ensure_rootfs(client, progress, _source(progress)))
         _ensure_recipes(client, progress, recipes)
     return recipes
@@ -121,7 +121,7 @@ def ensure(client: docker.DockerClient, progress: Progress) -> LabImages:
     source = _source(progress)
     if source == "built":
         recipes = _gateway_recipes(hosts["base"].digest)
-        with alone():
+        with alone(progress):
             _ensure_recipes(client, progress, recipes)
         references = {name: recipe.tag for name, recipe in recipes.items()}
     else:

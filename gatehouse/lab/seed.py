@@ -11,6 +11,8 @@ from gatehouse.lab.common import LABEL, OF_HELPERS, OF_SEEDS, PREFIX, LabError
 from gatehouse.lab.images import LabImages, identity
 from gatehouse.lab.progress import Progress
 
+# The workstation in which a seed is made.
+WORKSTATION = "images-seed"
 # Only a seed that was finished has this file at the root of its volume.
 FINISHED = "lab-seed-finished"
 

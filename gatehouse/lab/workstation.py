@@ -57,7 +57,7 @@ class Workstation:
         volume = machine.object_name(name)
         client.volumes.create(volume, labels={LABEL: name})
         if preload:
-            with alone():
+            with alone(progress):
                 source = cls._seed(client, image, preload, progress)
                 with progress.step("copying the gateway's images for the workstation"):
                     seed.copy(client, source, volume, image)
@@ -191,11 +191,12 @@ class Workstation:
         cls, client: docker.DockerClient, image: str, images: LabImages, progress: Progress
     ) -> str:
         name = seed.volume_name(client, images)
+        # One that is there was left by a killed run: nobody else is here at this time.
+        remove(client, seed.WORKSTATION)
         if seed.usable(client, name, image):
             return name
-        remove(client, "seed")
         client.volumes.create(name, labels={LABEL: OF_SEEDS})
-        way_in = access.create("seed", "root", machine.free_port(), {})
+        way_in = access.create(seed.WORKSTATION, "root", machine.free_port(), {})
         with cls._boot(client, image, name, way_in, progress) as station:
             seed.load(station.container, images, progress)
             station.exec("systemctl stop docker.socket docker.service containerd.service")
@@ -232,17 +233,24 @@ class Workstation:
         return found.stderr.strip() if found.returncode else None
 
 
-def remove(client: docker.DockerClient, name: str) -> None:
-    """Remove all that a workstation of that name has, or what a killed run has left of it."""
+def remove(client: docker.DockerClient, name: str) -> bool:
+    """Remove all that a workstation of that name has, or what a killed run has left of it.
+
+    Tells whether there was anything.
+    """
     mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={name}"}
-    for container in client.containers.list(all=True, filters=mine):
+    containers = client.containers.list(all=True, filters=mine)
+    for container in containers:
         _stop_inner(container)
         container.remove(force=True, v=True)
-    for network in client.networks.list(filters=mine):
+    networks = client.networks.list(filters=mine)
+    for network in networks:
         network.remove()
-    for volume in client.volumes.list(filters=mine):
+    volumes = client.volumes.list(filters=mine)
+    for volume in volumes:
         volume.remove(force=True)
     access.remove(Access(name, "root", 0))
+    return bool(containers or networks or volumes)
 
 
 def _stop_inner(container: Container) -> None:

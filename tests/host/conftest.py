@@ -1,5 +1,6 @@
 """The hosts that are looked at: those that `--hosts` names, else the run's own workstation."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,10 +13,16 @@ from gatehouse.commands.hosts import hosts
 from gatehouse.deploys.facts import RunAll
 from gatehouse.lab.common import ROOT
 from gatehouse.settings import Settings, validate
+from tests.agent import AGENT as CLIENT
 from tests.gateway import Gateway
 from tests.given import values
 
 LAB = "lab"
+# Runs one statement in the gateway's database; the statement follows as one word.
+SQL = (
+    "docker exec gatehouse-postgres-1 sh -c 'PGPASSWORD=$(cat /run/secrets/postgres_password) "
+    'exec psql -h 127.0.0.1 -U litellm -d litellm -Atc "$1"\' sh'
+)
 
 
 @dataclass(frozen=True)
@@ -104,10 +111,12 @@ def checked(host: Host, settings: Settings) -> dict[str, tuple[Result, str]]:
 
 @pytest.fixture(scope="session")
 def gateway(host: Host) -> Iterator[Gateway]:
-    """Give a client of the gateway; what it leaves there is removed."""
+    """Give a client of the gateway; the keys that it kept and what it is accounted for go again."""
     client = Gateway(host)
     yield client
     client.forget()
+    rows = f"delete from \"LiteLLM_SpendLogs\" where metadata->>'user_agent' = '{CLIENT}'"
+    host.check_output(SQL + " " + shlex.quote(rows))
 
 
 def lines(host: Host, command: str) -> list[str]:

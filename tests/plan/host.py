@@ -32,8 +32,10 @@ def bare(**changes: str) -> Answers:
 def deployed() -> Answers:
     """Give a host on which the shipped settings were deployed."""
     tree = rendered()
-    paths = [f"{path}|directory|{mode}|root|{'gatehouse' if readers else 'root'}"
-             for path, (mode, readers) in DIRECTORIES.items()]
+    paths = [
+        f"{path}|directory|{mode}|root|{'gatehouse' if readers else 'root'}"
+        for path, (mode, readers) in DIRECTORIES.items()
+    ]
     paths.append(f"{PROVIDERS}|directory|750|root|{GROUP}")
     paths += [f"{DIRECTORY}/{name}|regular file|440|root|{GROUP}" for name in SECRETS]
     for path, file in tree.files.items():
@@ -61,9 +63,11 @@ def deployed() -> Answers:
         "\\036": [line for check in every(s) for line in (right(check), "\x1e0")],
         "%n|%F|%a|%U|%G": paths,
         "gatehouse.inputs": containers,
-        "for image in": [f"{image} id" for image in (s.postgres_image, s.redis_image, s.litellm_image)],
-        "cat /etc/docker/daemon.json": daemon,
+        "for image in": [
+            f"{image} id" for image in (s.postgres_image, s.redis_image, s.litellm_image)
+        ],
         "cat /etc/gatehouse/docker-daemon.json": daemon,
+        **{f"cat {path} ": file.content.splitlines() for path, file in tree.files.items()},
         "getent group": ["gatehouse:x:990:", f"{GROUP}:x:{s.secrets_gid}:", "0"],
         "readlink": [release, "0"],
         f"cd {release} ": ["0"],

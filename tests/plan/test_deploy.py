@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.given import PROVIDER_KEY, checkout, run
+from tests.given import PROVIDER_KEY, run
 from tests.plan.host import Answers, bare, deployed, inventory
 
 ORDER = [
@@ -35,12 +35,6 @@ ORDER = [
 ]
 # On a bare host there is nothing to take over and no network in the way.
 QUIET = {"Secrets | Take over provider keys", "Postgres | Make way for changed networks"}
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """Give a checkout."""
-    return checkout(tmp_path)
 
 
 def plan(place: Path, answers: Answers, **data: object) -> dict[str, bool]:
@@ -79,7 +73,7 @@ def test_changed_setting_changes_what_depends_on_it(place: Path) -> None:
 
 
 def test_database_mode_can_be_planned_on_a_bare_host(place: Path) -> None:
-    """Models are added to the database after the proxy is healthy, and it need not run for a plan."""
+    """Models are added once the proxy is healthy; for a plan it need not run."""
     planned = plan(
         place, bare(), litellm_config_source="database", models_enable=["rerank-bge-v2-m3"]
     )
@@ -92,11 +86,19 @@ def test_database_mode_can_be_planned_on_a_bare_host(place: Path) -> None:
 
 def test_engine_below_the_floor_is_replaced_or_kept(place: Path) -> None:
     """An old engine is replaced by Docker's own, and kept where the distribution's is wanted."""
-    old = deployed() | {"/etc/os-release": [*bare()["/etc/os-release"][:-3], "engine=26.1.5+dfsg1",
-                                            "compose=2.26.1-4"]}
+    old = deployed() | {
+        "/etc/os-release": [
+            *bare()["/etc/os-release"][:-3],
+            "engine=26.1.5+dfsg1",
+            "compose=2.26.1-4",
+        ]
+    }
     assert plan(place, old)["Docker | Install Docker's own packages"]
-    assert not [name for name in plan(place, old, docker_source="distribution") if "Install" in name
-                and "iptables" not in name]
+    assert not [
+        name
+        for name in plan(place, old, docker_source="distribution")
+        if "Install" in name and "iptables" not in name
+    ]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,14 @@ def test_provider_key_shows_nowhere(place: Path) -> None:
     """Not even with every output switched on does pyinfra print a provider key."""
     inventory(place / "inventory", bare())
     done = run(
-        place, "pyinfra", "inventory", "deploy.py", "-y", "-vvv", "--debug", **{PROVIDER_KEY: "not-shown-0123"}
+        place,
+        "pyinfra",
+        "inventory",
+        "deploy.py",
+        "-y",
+        "-vvv",
+        "--debug",
+        **{PROVIDER_KEY: "not-shown-0123"},
     )
     output = done.stdout + done.stderr
     assert "Take over provider keys" in output

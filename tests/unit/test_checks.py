@@ -1,5 +1,6 @@
 """Checks: each is one statement with a fix, asked in valid shell and judged without a host."""
 
+import itertools
 import shlex
 import subprocess
 
@@ -48,7 +49,7 @@ def test_command_is_valid_shell(check: Check) -> None:
 def test_python_in_a_command_is_valid(check: Check) -> None:
     """Where a command hands a program to Python, Python can read it."""
     words = shlex.split(check.command)
-    for before, program in zip(words, words[1:], strict=False):
+    for before, program in itertools.pairwise(words):
         if before == "-c" and "import" in program:
             compile(program, check.name, "exec")
 

@@ -35,7 +35,8 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def service(name: str) -> dict[str, Any]:
     """Give the service with what it inherits."""
-    return HARDENED | OWN[name]
+    inherited: dict[str, Any] = HARDENED | OWN[name]
+    return inherited
 
 
 def strings(value: object) -> Iterator[str]:

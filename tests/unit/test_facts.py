@@ -18,12 +18,12 @@ disk_path=/var/lib/docker
 disk_kib=104857600
 ntp=no
 ntp=yes
-listener=LISTEN 0      4096        127.0.0.1:6379       0.0.0.0:*    users:(("redis",pid=812,fd=6))
-listener=LISTEN 0      4096   127.0.0.53%lo:53          0.0.0.0:*    users:(("resolved",pid=5,fd=1))
-listener=LISTEN 0      511             [::]:80             [::]:*    users:(("nginx",pid=1,fd=7))
-listener=LISTEN 0      511                *:9090              *:*    users:(("prometheus",pid=3,fd=7))
-listener=LISTEN 0      4096         0.0.0.0:8000       0.0.0.0:*    users:(("docker-proxy",pid=2,fd=7))
-listener=LISTEN 0      128    [::ffff:127.0.0.1]:7000        *:*
+listener=LISTEN 0 4096 127.0.0.1:6379       0.0.0.0:*    users:(("redis",pid=812,fd=6))
+listener=LISTEN 0 4096 127.0.0.53%lo:53          0.0.0.0:*    users:(("resolved",pid=5,fd=1))
+listener=LISTEN 0 511 [::]:80             [::]:*    users:(("nginx",pid=1,fd=7))
+listener=LISTEN 0 511 *:9090              *:*    users:(("prometheus",pid=3,fd=7))
+listener=LISTEN 0 4096 0.0.0.0:8000       0.0.0.0:*    users:(("docker-proxy",pid=2,fd=7))
+listener=LISTEN 0 128 [::ffff:127.0.0.1]:7000        *:*
 own_port=4000
 own_port=5434
 own_port=
@@ -31,7 +31,6 @@ container=vllm 0.0.0.0:8000->8000/tcp, [::]:8000->8000/tcp
 container=range 0.0.0.0:3000-3002->80-82/tcp
 container=dns 0.0.0.0:5300->53/udp
 container=inner 5432/tcp
-container=none 
 engine=26.1.5+dfsg1
 compose=v2.26.1-4
 daemon_json={
@@ -40,6 +39,9 @@ daemon_json=}
 provider_key=OLLAMA_API_KEY
 provider_key=MY_KEY.new
 secrets_group=gatehouse-secrets
+route=default via 192.0.2.1 dev eth0
+route=192.0.2.0/24 dev eth0 proto kernel scope link src 192.0.2.10
+route=10.9.0.7 via 192.0.2.2 dev wg0
 """
 
 
@@ -78,8 +80,14 @@ def test_host_is_read() -> None:
     ],
 )
 def test_listener_is_named(port: int, who: str | None) -> None:
-    """A port's owner is the process, or the container behind Docker's proxy; IPv6 and ranges too."""
+    """A port's owner is the process, or the container behind Docker's proxy; ranges too."""
     assert facts.HostFact().process(HOST.splitlines()).listeners.get(port) == who
+
+
+def test_routes_are_read() -> None:
+    """Networks and single addresses with their device; everything else goes the default way."""
+    routes = facts.HostFact().process(HOST.splitlines()).routes
+    assert routes == {"192.0.2.0/24": "eth0", "10.9.0.7": "wg0"}
 
 
 def test_host_that_says_nothing_is_an_unknown_one() -> None:

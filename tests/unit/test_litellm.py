@@ -334,7 +334,7 @@ def test_model_is_not_its_own_fallback() -> None:
 
 
 def test_database_may_be_the_truth() -> None:
-    """Then only the self-tests stand in the file, and a deploy offers the others to the database."""
+    """Then the file holds the self-tests only, and a deploy offers the others to the database."""
     change = {"litellm_config_source": "database"}
     config = proxy(WITH_KEY, **change)
     assert offered(config) == offered(CONFIG)

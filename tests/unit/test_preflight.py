@@ -33,6 +33,9 @@ def test_supported_system_is_accepted(system: str) -> None:
         ({"listeners": {4000: NGINX}}, f"port 4000 is taken by {NGINX}"),
         ({"listeners": {5434: NGINX}}, "give postgres_port another port"),
         ({"listeners": {6379: "the container cache"}}, "taken by the container cache"),
+        ({"routes": {"172.30.40.128/25": "wg0"}}, "which this host reaches through wg0"),
+        ({"routes": {"172.30.40.7": "eth0"}}, "network_subnet = 172.30.40.0/24 overlaps"),
+        ({"routes": {"172.30.41.0/25": "br-1"}}, "network_inner_subnet = 172.30.41.0/24 overlaps"),
         ({"daemon_json": '{"a": }'}, "/etc/docker/daemon.json cannot be read"),
         ({"daemon_json": "[]"}, "it holds no object"),
     ],
@@ -48,11 +51,12 @@ def test_unfit_host_is_refused(changes: dict[str, object], reason: str) -> None:
     [
         {"listeners": {4000: "docker-proxy"}, "own_ports": frozenset({4000})},
         {"listeners": {80: NGINX, 22: "sshd"}},
+        {"routes": {"172.30.40.0/24": "gw-edge", "172.30.42.0/24": "eth0"}},
         {"secrets_group": "gatehouse-secrets"},
         {"daemon_json": '{"log-driver": "journald"}'},
         {"memory_mib": 3500, "disk_mib": 10 * 1024},
     ],
-    ids=["own port", "other ports", "own group", "daemon.json", "just enough"],
+    ids=["own port", "other ports", "own network", "own group", "daemon.json", "just enough"],
 )
 def test_fit_host_is_accepted(changes: dict[str, object]) -> None:
     """What is Gatehouse's own, or somebody's who is not in the way, is no reason."""

@@ -15,7 +15,7 @@ from tests.given import model, problems, settings, values
 FIELDS = Settings.model_fields
 
 
-def choices(annotation: Any) -> tuple[Any, ...]:
+def choices(annotation: object) -> tuple[Any, ...]:
     """Give the types of a union, or the one type."""
     union = get_origin(annotation) in {Union, types.UnionType}
     return get_args(annotation) if union else (annotation,)
@@ -26,7 +26,7 @@ def numeric(field: FieldInfo) -> bool:
     return bool({int, float} & set(choices(field.annotation)))
 
 
-def bound(field: FieldInfo, name: str) -> Any:
+def bound(field: FieldInfo, name: str) -> float | None:
     """Give a bound of the field, `ge` or `le`, or None."""
     return next((getattr(m, name) for m in field.metadata if hasattr(m, name)), None)
 
