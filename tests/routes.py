@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from http import HTTPStatus
 
-from tests.gateway import Answer, Request, request
+from tests.gateway import Answer, Gateway, Request, request
 
 # Route, with `none` in the place of its parameters → why anybody may call it.
 PUBLIC = {
@@ -44,6 +44,17 @@ def requests(routes: Iterable[tuple[str, str]], key: str) -> list[Request]:
         request(method, filled(path), None if method in {"GET", "HEAD", "OPTIONS"} else {}, key, bytes=300)
         for method, path in routes
     ]
+
+
+def open_to(gateway: Gateway, routes: Iterable[tuple[str, str]], key: str) -> list[str]:
+    """Ask every route (method, path) with this key, and give what is wrong with the answers."""
+    asked = requests(sorted(routes), key)
+    answers = gateway.all(*asked, at_once=4)
+    # A gateway whose database is too busy to look a key up refuses: it is asked again.
+    busy = [n for n, answer in enumerate(answers) if answer.status == HTTPStatus.SERVICE_UNAVAILABLE]
+    for number, answer in zip(busy, gateway.all(*(asked[n] for n in busy)), strict=True):
+        answers[number] = answer
+    return list(filter(None, map(wrong, asked, answers)))
 
 
 def wrong(asked: Request, answer: Answer) -> str | None:

@@ -25,8 +25,12 @@ def deploy(gateway: Gateway) -> None:
         pulled(name="Pull the images", references=references)
         return
     archive = Path(settings.images_archive or "")
-    if not archive.is_file():
-        raise DeployError(f"images_archive = {archive}: there is no such file on this machine")
+    # A host that has every image needs no archive: an operator may throw it away afterwards.
+    if not archive.is_file() and _missing(references):
+        raise DeployError(
+            f"images_archive = {archive}: there is no such file on this machine, and the host "
+            "lacks images: make it (docs/airgap.md), or correct the path"
+        )
     loaded(name="Load the images from the archive", references=references, archive=str(archive))
 
 

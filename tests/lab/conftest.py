@@ -1,0 +1,98 @@
+"""What the tests on throwaway workstations look at."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import testinfra
+
+from gatehouse.checks import every
+from gatehouse.deploys.facts import RunAll
+from gatehouse.lab.workstation import Workstation
+from gatehouse.settings import Settings, validate
+from tests.deploying import settings_of
+from tests.gateway import Gateway
+from tests.given import values
+from tests.waiting import wait_for
+
+OURS = "docker ps -aq --filter label=com.docker.compose.project=gatehouse"
+UPSTREAM = "http://172.30.40.1"
+START_SECONDS = 300
+
+
+@pytest.fixture(scope="session")
+def gateway(workstation: Workstation) -> Gateway:
+    """Give a client of the session's gateway."""
+    return gateway_of(workstation)
+
+
+def gateway_of(workstation: Workstation) -> Gateway:
+    """Give a client of a workstation's gateway."""
+    access = workstation.access
+    spec = f"ssh://{access.name}-root"
+    return Gateway(testinfra.get_host(spec, ssh_config=str(access.ssh_config)))
+
+
+def containers(workstation: Workstation) -> dict[str, str]:
+    """Give the stack's containers: service → id."""
+    template = '{{index .Config.Labels "com.docker.compose.service"}} {{.Id}}'
+    found = workstation.exec(f"{OURS} | xargs -r docker inspect -f '{template}'").stdout
+    return dict(line.split() for line in found.splitlines())
+
+
+def recreated(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    """Give the services that have another container than before."""
+    assert before.keys() == after.keys()
+    return {name for name in before if before[name] != after[name]}
+
+
+def failing(workstation: Workstation, **changes: object) -> list[str]:
+    """Give the checks that do not hold on a workstation with these settings."""
+    checks = every(wanted(workstation, **changes))
+    everything = RunAll()
+    script = everything.command([check.command for check in checks])
+    output = workstation.exec(["sh", "-c", script], check=False).stdout
+    found = everything.process(output.split("\n"))
+    results = [check.judge(each["rc"], each["out"]) for check, each in zip(checks, found, strict=True)]
+    return [
+        f"{check.name}: {result.found}"
+        for check, result in zip(checks, results, strict=True)
+        if not result.holds
+    ]
+
+
+def wanted(workstation: Workstation, **changes: object) -> Settings:
+    """Give the settings of a workstation."""
+    return validate(values() | settings_of(workstation) | changes)
+
+
+def wait_until_healthy(workstation: Workstation) -> None:
+    """Wait until every service says that it is healthy."""
+    script = f"{OURS} | xargs -r docker inspect -f '{{{{with .State.Health}}}}{{{{.Status}}}}{{{{end}}}}'"
+    wait_for(
+        lambda: workstation.exec(script, check=False).stdout.split() == ["healthy"] * 3,
+        START_SECONDS,
+        "three healthy services",
+    )
+
+
+@contextmanager
+def upstream(workstation: Workstation, port: int, name: str) -> Iterator[None]:
+    """Run a model server on the bridge's host address, where the gateway's containers reach it."""
+    program = (workstation.access.folder.parents[2] / "gatehouse/lab/upstream.py").read_text()
+    unit = f"upstream-{port}"
+    workstation.exec(f"cat >/usr/local/bin/upstream-{port}", text=program)
+    workstation.exec(
+        f"systemctl stop {unit} 2>/dev/null; systemctl reset-failed {unit} 2>/dev/null; "
+        f"systemd-run --quiet --unit {unit} python3 /usr/local/bin/upstream-{port} "
+        f"--host 172.30.40.1 --port {port} --name {name}"
+    )
+    try:
+        wait_for(
+            lambda: not workstation.exec(f"curl -sf {UPSTREAM}:{port}/health", check=False).returncode,
+            30,
+            f"the model server {name}",
+        )
+        yield
+    finally:
+        workstation.exec(f"systemctl stop {unit}", check=False)

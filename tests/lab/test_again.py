@@ -1,0 +1,68 @@
+"""A second deploy changes nothing and says so; a changed setting touches what it is about."""
+
+import pytest
+
+from gatehouse.lab.workstation import Workstation
+from tests.deploying import deploy
+from tests.lab.conftest import containers, failing, recreated
+
+MODEL = {
+    "name": "chat-mine-vllm",
+    "backend": "hosted_vllm/mine",
+    "api_base": "http://host.docker.internal:9100/v1",
+}
+
+
+def test_second_run_changes_nothing(workstation: Workstation) -> None:
+    """No operation changes anything, and every container is the same as before."""
+    before = containers(workstation)
+    again = deploy(workstation)
+    assert again.changed == []
+    assert containers(workstation) == before
+
+
+def test_user_with_sudo_changes_nothing_either(workstation: Workstation) -> None:
+    """A user who is not root but may use sudo sees the same host, and leaves it as it is."""
+    before = containers(workstation)
+    again = deploy(workstation, user="operator")
+    assert again.changed == []
+    assert containers(workstation) == before
+
+
+def test_user_without_sudo_is_refused(workstation: Workstation) -> None:
+    """A user who cannot become root is told so before anything is touched."""
+    workstation.exec("mv /etc/sudoers.d/operator /root/sudoers-operator")
+    try:
+        refused = deploy(workstation, user="operator", expect=1)
+    finally:
+        workstation.exec("mv /root/sudoers-operator /etc/sudoers.d/operator")
+    assert "may not use sudo without a password" in refused.words
+    assert "Traceback" not in refused.words
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "service"),
+    [
+        ("redis_maxmemory_mib", 128, "redis"),
+        ("postgres_memory_mib", 1100, "postgres"),
+        ("models_extra", [MODEL], "litellm"),
+    ],
+)
+def test_changed_setting_recreates_its_service_alone(
+    workstation: Workstation, setting: str, value: object, service: str
+) -> None:
+    """Only the service that a setting is about is replaced, and everything works afterwards."""
+    before = containers(workstation)
+    changed = deploy(workstation, settings={setting: value})
+    assert recreated(before, containers(workstation)) == {service}
+    assert "Release | Write the release" in changed.changed
+    assert failing(workstation, **{setting: value}) == []
+
+
+def test_settings_can_be_taken_back(workstation: Workstation) -> None:
+    """With the settings as they were, the host is as it was, and a further run changes nothing."""
+    release = workstation.exec("readlink /opt/gatehouse/current").stdout
+    deploy(workstation)
+    assert workstation.exec("readlink /opt/gatehouse/current").stdout != release
+    assert failing(workstation) == []
+    assert deploy(workstation).changed == []
