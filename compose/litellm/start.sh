@@ -3,7 +3,10 @@
 # for this process alone: they are not in the image, `docker inspect` or `docker compose config`.
 set -eu
 
-secret() { cat "/run/secrets/$1"; }
+secret() {
+    [ -s "/run/secrets/$1" ] || { echo "/run/secrets/$1 is missing or empty" >&2; exit 1; }
+    cat "/run/secrets/$1"
+}
 
 LITELLM_MASTER_KEY=$(secret master_key)
 LITELLM_SALT_KEY=$(secret salt_key)

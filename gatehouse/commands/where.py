@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from gatehouse.settings.model import COMPONENTS
+
 _LAYERS = (
     "group_data",
     "gatehouse/settings",
@@ -36,7 +38,7 @@ def command(component: str) -> None:
     """List where COMPONENT (redis, litellm, docker …) is found."""
     found = files(component)
     if not found:
-        names = sorted(path.stem for path in Path("gatehouse/settings").glob("*.py"))
+        names = sorted(each.__module__.rsplit(".", 1)[-1] for each in COMPONENTS)
         raise click.ClickException(
             f"nothing is called {component!r}; try one of {', '.join(names)}"
         )

@@ -305,7 +305,10 @@ class Text(FactBase[str]):
 class Run(FactBase[dict[str, Any]]):
     """The result of a command that only looks: `{"rc": 0, "out": "…"}`."""
 
-    default = dict
+    @staticmethod
+    def default() -> dict[str, Any]:
+        """Stand for a host that gives no answer at all."""
+        return {"rc": 255, "out": "the host gave no answer"}
 
     def command(self, command: str) -> str:
         """Run it; its exit code is the last line."""

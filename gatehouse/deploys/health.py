@@ -1,5 +1,7 @@
 """Health: the deploy ends with the checks, and with what the operator needs to know."""
 
+from itertools import chain, repeat
+
 from pyinfra import host as this_host
 from pyinfra import logger
 from pyinfra.api import FunctionCommand, operation
@@ -9,7 +11,7 @@ from pyinfra.api.state import State
 
 from gatehouse.checks import every
 from gatehouse.deploys import Commands
-from gatehouse.deploys.facts import RunAll
+from gatehouse.deploys.facts import Run, RunAll
 from gatehouse.deploys.gateway import Gateway
 from gatehouse.deploys.release import good
 from gatehouse.settings import Settings
@@ -28,7 +30,8 @@ def checked(settings: Settings) -> Commands:
     failures = []
     checks = every(settings)
     results = this_host.get_fact(RunAll, commands=[check.command for check in checks])
-    for check, seen in zip(checks, results, strict=True):
+    answers = chain(results, repeat(Run.default()))
+    for check, seen in zip(checks, answers, strict=False):
         result = check.judge(seen["rc"], seen["out"])
         if not result.holds:
             failures += [

@@ -8,7 +8,7 @@ from gatehouse.lab.images import LabImages
 def overrides(images: LabImages, archive: Path | None = None) -> dict[str, object]:
     """Give the settings for the lab.
 
-    `archive` holds the images, where no registry does; None: they are pulled where they are missing.
+    `archive` holds the images where no registry does; None: what is missing is pulled.
     """
     carried = {"images_source": "archive", "images_archive": str(archive)} if archive else {}
     return {

@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 from gatehouse.settings.field import Component, setting
-from gatehouse.settings.postgres import CONTAINER_USER
+from gatehouse.settings.postgres import CONTAINER_USER, IMAGE
 
 
 class LitellmSettings(Component):
@@ -11,7 +11,7 @@ class LitellmSettings(Component):
 
     litellm_image: Annotated[
         str,
-        setting("Image, pinned to a version that is not on the refuse list.", min_length=1),
+        setting("Image, pinned to a version that is not on the refuse list.", pattern=IMAGE),
     ]
     litellm_user: Annotated[
         str,

@@ -4,13 +4,15 @@ from typing import Annotated
 
 from gatehouse.settings.field import Component, setting
 
+# [registry/]name[:tag][@digest], without the characters that a shell or a variables file reads.
+IMAGE = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}$"
 CONTAINER_USER = r"^\d{1,5}:\d{1,5}$"
 
 
 class PostgresSettings(Component):
     """PostgreSQL: image, port and limits."""
 
-    postgres_image: Annotated[str, setting("Image, pinned to a version.", min_length=1)]
+    postgres_image: Annotated[str, setting("Image, pinned to a version.", pattern=IMAGE)]
     postgres_user: Annotated[
         str,
         setting(

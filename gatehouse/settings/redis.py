@@ -3,13 +3,13 @@
 from typing import Annotated
 
 from gatehouse.settings.field import Component, setting
-from gatehouse.settings.postgres import CONTAINER_USER
+from gatehouse.settings.postgres import CONTAINER_USER, IMAGE
 
 
 class RedisSettings(Component):
     """Redis: image, port, limits and how long an answer is cached."""
 
-    redis_image: Annotated[str, setting("Image, pinned to a version.", min_length=1)]
+    redis_image: Annotated[str, setting("Image, pinned to a version.", pattern=IMAGE)]
     redis_user: Annotated[
         str,
         setting(

@@ -8,6 +8,7 @@ import testinfra
 
 from gatehouse.checks import every
 from gatehouse.deploys.facts import RunAll
+from gatehouse.lab.common import ROOT
 from gatehouse.lab.workstation import Workstation
 from gatehouse.settings import Settings, validate
 from tests.deploying import settings_of
@@ -79,20 +80,28 @@ def wait_until_healthy(workstation: Workstation) -> None:
 @contextmanager
 def upstream(workstation: Workstation, port: int, name: str) -> Iterator[None]:
     """Run a model server on the bridge's host address, where the gateway's containers reach it."""
-    program = (workstation.access.folder.parents[2] / "gatehouse/lab/upstream.py").read_text()
-    unit = f"upstream-{port}"
-    workstation.exec(f"cat >/usr/local/bin/upstream-{port}", text=program)
-    workstation.exec(
-        f"systemctl stop {unit} 2>/dev/null; systemctl reset-failed {unit} 2>/dev/null; "
-        f"systemd-run --quiet --unit {unit} python3 /usr/local/bin/upstream-{port} "
-        f"--host 172.30.40.1 --port {port} --name {name}"
-    )
+    start_upstream(workstation, port, name)
     try:
-        wait_for(
-            lambda: not workstation.exec(f"curl -sf {UPSTREAM}:{port}/health", check=False).returncode,
-            30,
-            f"the model server {name}",
-        )
         yield
     finally:
-        workstation.exec(f"systemctl stop {unit}", check=False)
+        stop_upstream(workstation, port)
+
+
+def start_upstream(workstation: Workstation, port: int, name: str) -> None:
+    """Start a model server and wait until it answers."""
+    program = (ROOT / "gatehouse/lab/upstream.py").read_text()
+    workstation.exec("cat >/usr/local/bin/upstream.py", text=program)
+    workstation.exec(
+        f"systemd-run --quiet --collect --unit upstream-{port} python3 /usr/local/bin/upstream.py "
+        f"--host 172.30.40.1 --port {port} --name {name}"
+    )
+    wait_for(
+        lambda: workstation.exec(f"curl -sf {UPSTREAM}:{port}/health", check=False).stdout,
+        30,
+        f"the model server {name}",
+    )
+
+
+def stop_upstream(workstation: Workstation, port: int) -> None:
+    """Stop a model server."""
+    workstation.exec(f"systemctl stop upstream-{port}", check=False)

@@ -11,6 +11,12 @@ MODEL = {
     "backend": "hosted_vllm/mine",
     "api_base": "http://host.docker.internal:9100/v1",
 }
+# Setting, another value for it, and the service that runs with it. One is added to the other.
+CHANGES: list[tuple[str, object, str]] = [
+    ("redis_maxmemory_mib", 128, "redis"),
+    ("postgres_memory_mib", 1100, "postgres"),
+    ("models_extra", [MODEL], "litellm"),
+]
 
 
 def test_second_run_changes_nothing(workstation: Workstation) -> None:
@@ -40,23 +46,17 @@ def test_user_without_sudo_is_refused(workstation: Workstation) -> None:
     assert "Traceback" not in refused.words
 
 
-@pytest.mark.parametrize(
-    ("setting", "value", "service"),
-    [
-        ("redis_maxmemory_mib", 128, "redis"),
-        ("postgres_memory_mib", 1100, "postgres"),
-        ("models_extra", [MODEL], "litellm"),
-    ],
-)
+@pytest.mark.parametrize("number", range(len(CHANGES)), ids=[f"{each[0]}" for each in CHANGES])
 def test_changed_setting_recreates_its_service_alone(
-    workstation: Workstation, setting: str, value: object, service: str
+    workstation: Workstation, number: int
 ) -> None:
     """Only the service that a setting is about is replaced, and everything works afterwards."""
     before = containers(workstation)
-    changed = deploy(workstation, settings={setting: value})
-    assert recreated(before, containers(workstation)) == {service}
+    settings = {setting: value for setting, value, _ in CHANGES[: number + 1]}
+    changed = deploy(workstation, settings=settings)
+    assert recreated(before, containers(workstation)) == {CHANGES[number][2]}
     assert "Release | Write the release" in changed.changed
-    assert failing(workstation, **{setting: value}) == []
+    assert failing(workstation, **settings) == []
 
 
 def test_settings_can_be_taken_back(workstation: Workstation) -> None:

@@ -151,4 +151,4 @@ def test_service_that_does_not_come_up_fails_the_deploy(place: Path) -> None:
     assert done.returncode == 1
     assert "postgres: there is no container" in done.stderr
     assert "docker compose logs postgres" in done.stderr
-    assert "LiteLLM" not in done.stderr.split("there is no container")[1]
+    assert "Redis" not in done.stderr.partition("there is no container")[2]

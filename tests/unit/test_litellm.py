@@ -37,6 +37,7 @@ KNOWN = {
         "store_prompts_in_spend_logs",
         "trusted_proxy_ranges",
         "ui_access_mode",
+        "user_api_key_cache_ttl",
     },
     "litellm_settings": {
         "allowed_fails",
