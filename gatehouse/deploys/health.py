@@ -13,7 +13,7 @@ from gatehouse.checks import every
 from gatehouse.deploys import Commands
 from gatehouse.deploys.facts import Run, RunAll
 from gatehouse.deploys.gateway import Gateway
-from gatehouse.deploys.release import good
+from gatehouse.deploys.release import linked
 from gatehouse.settings import Settings
 
 
@@ -21,7 +21,8 @@ from gatehouse.settings import Settings
 def deploy(gateway: Gateway) -> None:
     """Run every check; a check that does not hold fails the deploy."""
     checked(name="Check the gateway", settings=gateway.settings)
-    good(name="Remember the release as good", release=gateway.rendered.release_id)
+    release = gateway.rendered.release_id
+    linked(name="Remember the release as good", link="good", release=release)
 
 
 @operation()

@@ -21,7 +21,7 @@ def deploy(gateway: Gateway) -> None:
     """Write the release, validate it, and make it the current one."""
     rendered = gateway.rendered
     written(name="Write the release", files=rendered.release, release=rendered.release_id)
-    current(name="Make it the current one", release=rendered.release_id)
+    linked(name="Make it the current one", link="current", release=rendered.release_id)
 
 
 def directory(release: str) -> str:
@@ -52,30 +52,24 @@ sha256sum --quiet -c - <<'SUMS'
 
 
 @operation()
-def current(release: str) -> Commands:
-    """Ensure that `current` is this release; the last good one and a few more are kept."""
+def linked(link: str, release: str) -> Commands:
+    """Ensure that `/opt/gatehouse/<link>` is this release.
+
+    `current` is what runs, `good` the last one that passed every check and is gone back to. Both
+    are kept, and a few more; older ones go, and what a killed run left half-written.
+    """
     path = directory(release)
-    if host.get_fact(Run, command=f"readlink {HOME}/current || true")["out"] == path:
-        host.noop(f"release {release} is current")
+    if host.get_fact(Run, command=f"readlink {HOME}/{link} || true")["out"] == path:
+        host.noop(f"release {release} is {link}")
         return
     yield StringCommand(
-        f"cd {HOME} && touch {path} && ln -sfn {path} current.new && mv -T current.new current"
+        f"cd {HOME} && touch {path} && ln -sfn {path} {link}.new && mv -T {link}.new {link}"
     )
     yield StringCommand(
-        f"cd {HOME}/releases && ls -1td -- */ | tail -n +{KEPT + 1} | while read -r old; do "
+        f"cd {HOME}/releases && rm -rf -- *.tar *.new && ls -1td -- */ | tail -n +{KEPT + 1} | while read -r old; do "
         f'case "$(readlink ../current) $(readlink ../good)" in '
         f'*"/${{old%/}}"*) ;; *) rm -rf -- "$old" ;; esac; done'
     )
-
-
-@operation()
-def good(release: str) -> Commands:
-    """Remember that this release passed every check: it is the one to go back to."""
-    path = directory(release)
-    if host.get_fact(Run, command=f"readlink {HOME}/good || true")["out"] == path:
-        host.noop(f"release {release} is the one to go back to")
-        return
-    yield StringCommand(f"cd {HOME} && ln -sfn {path} good.new && mv -T good.new good")
 
 
 def restore(timeout_seconds: int) -> str:
