@@ -18,6 +18,8 @@ PUBLIC = {
     r"/get/ui_(theme_)?settings|/sso/get/ui_settings|/get_(logo_url|image|favicon)": "the login page",
     r"/ui.*|/fallback/login|/sso/key/generate|/_next.*|/litellm-asset-prefix/.*": "the login page",
     r"(/none)?/register": "always gives the same made-up OAuth client, and keeps nothing",
+    r"/config/yaml": "a mock that greets, whatever it is sent",
+    r"/sso/cli/start": "begins a login that the admin has to finish in the browser",
     r"/api/event_logging/batch": "takes telemetry of clients and drops it",
 }
 # Routes that refuse before they look at a key, or look for something else than a key.
@@ -29,7 +31,7 @@ REFUSING = {
     r"/langfuse/.*": "wants the key in Langfuse's own header",
     r"/liteadmin/slack/connect/.*": "wants a token that was given out before",
     r"/(v1/)?(realtime|live/sessions)": "no such route but for WebSockets",
-    r"/health/drain|/robots\.txt|/v1/mcp/registry\.json|/v1/skills/none/archive": "switched off",
+    r"/v1/(logs|traces)|/health/drain|/robots\.txt|/v1/mcp/registry\.json|/v1/skills/none/archive": "switched off",
 }
 
 

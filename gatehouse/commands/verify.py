@@ -140,8 +140,9 @@ def _looked_at(way: Way, config: Path) -> str:
     Raises `CannotLook` with what is in the way and what to do about it.
     """
     look = (
-        "if [ $(id -u) = 0 ]; then as=; echo root; elif sudo -n true 2>/dev/null; then as='sudo -n'; "
-        f"echo sudo; else echo none; exit 0; fi; $as test -e {MADE_BY_DEPLOY} && echo made"
+        "if [ $(id -u) = 0 ]; then as=; echo root; "
+        "elif sudo -n true 2>/dev/null; then as='sudo -n'; echo sudo; "
+        f"else echo none; exit 0; fi; $as test -e {MADE_BY_DEPLOY} && echo made"
     )
     found = subprocess.run(
         way.command(config, look),

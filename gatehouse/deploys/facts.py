@@ -80,7 +80,7 @@ docker ps --format '{{{{.Names}}}} {{{{.Ports}}}}' 2>/dev/null | sed 's/^/contai
 ip -4 route show 2>/dev/null | sed 's/^/route=/'
 echo "engine=$(docker version -f '{{{{.Server.Version}}}}' 2>/dev/null)"
 echo "compose=$(docker compose version --short 2>/dev/null)"
-[ -e /etc/docker/daemon.json ] && sed 's/^/daemon_json=/' /etc/docker/daemon.json
+[ -e /etc/docker/daemon.json ] && {{ sed 's/^/daemon_json=/' /etc/docker/daemon.json; echo; }}
 ls /etc/gatehouse/secrets/providers 2>/dev/null | sed 's/^/provider_key=/'
 echo "secrets_group=$(getent group {secrets_gid} | cut -d: -f1)"
 """

@@ -66,7 +66,8 @@ def linked(link: str, release: str) -> Commands:
         f"cd {HOME} && touch {path} && ln -sfn {path} {link}.new && mv -T {link}.new {link}"
     )
     yield StringCommand(
-        f"cd {HOME}/releases && rm -rf -- *.tar *.new && ls -1td -- */ | tail -n +{KEPT + 1} | while read -r old; do "
+        f"cd {HOME}/releases && rm -rf -- *.tar *.new && "
+        f"ls -1td -- */ | tail -n +{KEPT + 1} | while read -r old; do "
         f'case "$(readlink ../current) $(readlink ../good)" in '
         f'*"/${{old%/}}"*) ;; *) rm -rf -- "$old" ;; esac; done'
     )

@@ -4,10 +4,11 @@ import hashlib
 import shlex
 
 from pydantic import SecretStr
-from pyinfra import host
-from pyinfra.api import StringCommand, operation
+from pyinfra import host, logger
+from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.api.deploy import deploy as pyinfra_deploy
-from pyinfra.api.exceptions import OperationError
+from pyinfra.api.host import Host
+from pyinfra.api.state import State
 
 from gatehouse.deploys import Commands
 from gatehouse.deploys.facts import Paths, Run
@@ -40,11 +41,13 @@ def made() -> Commands:
     if lost:
         volume = "docker volume inspect gatehouse_postgres-data >/dev/null 2>&1 && echo there"
         if host.get_fact(Run, command=volume)["out"] == "there":
-            raise OperationError(
+            message = (
                 f"{' and '.join(lost)} are gone from {DIRECTORY}, but the database that was made "
                 "with them is there: put them back from a backup, or remove the database with "
                 "`docker volume rm gatehouse_postgres-data` to begin anew"
             )
+            yield FunctionCommand(_refuse, [message], {})
+            return
     wrong = [
         path
         for path in paths
@@ -71,6 +74,12 @@ def made() -> Commands:
         yield StringCommand(f"install -d -o root -g {GROUP} -m 750 {PROVIDERS}")
     if directory_right and not missing and not wrong:
         host.noop("the secrets are there")
+
+
+def _refuse(state: State, host: Host, message: str) -> bool:  # noqa: ARG001 - pyinfra's call
+    # An exception would reach the operator as a traceback.
+    logger.error(f"{host.print_prefix}{message}")
+    return False
 
 
 @operation()

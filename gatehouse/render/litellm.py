@@ -76,7 +76,14 @@ def _fallbacks(
 ) -> list[dict[str, list[str]]]:
     """Give LiteLLM's list of one-key mappings: offered models, none its own fallback."""
     found = []
-    for source, targets in wanted.items():
+    # LiteLLM looks only under the name that the client asked for, so an alias without fallbacks of
+    # its own takes those of its model.
+    inherited = {
+        alias: wanted[model]
+        for alias, model in aliases.items()
+        if model in wanted and alias not in wanted
+    }
+    for source, targets in (wanted | inherited).items():
         primary = aliases.get(source, source)
         reachable = [
             target
