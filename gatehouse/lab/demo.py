@@ -3,22 +3,20 @@
 import json
 import os
 import shlex
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from gatehouse.lab import images
-from gatehouse.lab.common import ROOT, LabError, wait_for
+from gatehouse.lab.common import ROOT, LabError
 from gatehouse.lab.engine import engine
 from gatehouse.lab.progress import Progress
 from gatehouse.lab.settings import overrides
+from gatehouse.lab.tunnel import tunnel
 from gatehouse.lab.workstation import Workstation, remove
 
 NAME = "demo"
@@ -91,7 +89,8 @@ def _use(workstation: Workstation, progress: Progress) -> None:
         ["docker", "exec", "-i", "gatehouse-litellm-1", "python3", "-"], text=_NEW_KEY
     ).stdout.strip()
     progress.say(f"made a virtual key: {key[:7]}…")
-    with _tunnel(workstation) as url:
+    with tunnel(workstation, PORT) as port:
+        url = f"http://127.0.0.1:{port}"
         question = {"role": "user", "content": "Are you there?"}
         answer = _ask(url, key, "/v1/chat/completions", model="chat-default", messages=[question])
         progress.say(f"asked chat-default: {answer['choices'][0]['message']['content']}")
@@ -112,32 +111,6 @@ def _ask(url: str, key: str, path: str, **body: object) -> dict[str, Any]:
     with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - the same
         found: dict[str, Any] = json.load(answer)
         return found
-
-
-@contextmanager
-def _tunnel(workstation: Workstation) -> Iterator[str]:
-    """Forward a free port to the gateway over SSH, as an operator at another machine would."""
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    way_in = workstation.access
-    command = ["ssh", "-F", str(way_in.ssh_config), "-o", "ControlPath=none", "-N"]
-    process = subprocess.Popen([*command, "-L", f"{port}:127.0.0.1:{PORT}", way_in.name])
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_for("the tunnel to the gateway", lambda: _trouble(url), 60)
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _trouble(url: str) -> str | None:
-    try:
-        with urllib.request.urlopen(f"{url}/health/liveliness", timeout=5):  # noqa: S310
-            return None
-    except OSError as error:
-        return str(error)
 
 
 def _look_around(workstation: Workstation, seconds: float) -> None:
