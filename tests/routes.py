@@ -43,7 +43,13 @@ def filled(path: str) -> str:
 def requests(routes: Iterable[tuple[str, str]], key: str) -> list[Request]:
     """Give a request for each route (method, path); its answer's beginning is enough."""
     return [
-        request(method, filled(path), None if method in {"GET", "HEAD", "OPTIONS"} else {}, key, bytes=300)
+        request(
+            method,
+            filled(path),
+            None if method in {"GET", "HEAD", "OPTIONS"} else {},
+            key,
+            bytes=300,
+        )
         for method, path in routes
     ]
 
@@ -53,7 +59,9 @@ def open_to(gateway: Gateway, routes: Iterable[tuple[str, str]], key: str) -> li
     asked = requests(sorted(routes), key)
     answers = gateway.all(*asked, at_once=4)
     # A gateway whose database is too busy to look a key up refuses: it is asked again.
-    busy = [n for n, answer in enumerate(answers) if answer.status == HTTPStatus.SERVICE_UNAVAILABLE]
+    busy = [
+        n for n, answer in enumerate(answers) if answer.status == HTTPStatus.SERVICE_UNAVAILABLE
+    ]
     for number, answer in zip(busy, gateway.all(*(asked[n] for n in busy)), strict=True):
         answers[number] = answer
     return list(filter(None, map(wrong, asked, answers)))

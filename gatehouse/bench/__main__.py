@@ -6,12 +6,13 @@ Exit code 0: the limits and aims were reached; 1: one was not; 2: it could not b
 import argparse
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 from docker.errors import DockerException
 
 from gatehouse.bench import deploy, gateway, overhead
-from gatehouse.bench.contestants import Contestant, contestants
+from gatehouse.bench.contestants import Contestant, contestants, workers
 from gatehouse.bench.station import Deploy, provision, station
 from gatehouse.bench.table import Report
 from gatehouse.lab import images
@@ -21,10 +22,11 @@ from gatehouse.lab.progress import Progress
 from gatehouse.lab.workstation import Workstation
 
 NOTE = """\
-Client, model server, database and gateway share the {cores} cores of this machine: the ratios mean
-more than the figures. Both gateways run the same image against the same database, which the stock
-start needs for virtual keys too. The prompts vary, so no cache answers. While one is measured the
-other is paused, so that each writes its own log of requests in its own time."""
+Client, model server, database and the gateway's {workers} worker(s) share the {cores} cores of
+this machine: the ratios mean more than the figures, and more cores let the workers gain more. The
+stock start has one worker, as LiteLLM's quickstart starts it. Both run the same image against the
+same database, which virtual keys need. The prompts vary, so no cache answers. While one is
+measured the other is paused, so that each writes its log of requests in its own time."""
 PARTS = ("deploy", "gateway", "overhead")
 
 
@@ -62,7 +64,8 @@ def _run(options: argparse.Namespace, progress: Progress) -> bool:
         if "deploy" in parts:
             held.append(_show(deploy.run(workstation, fresh, progress, rounds=options.rounds)))
         if "gateway" in parts or "overhead" in parts:
-            _show(Report(NOTE.format(cores=os.cpu_count()), held=True))
+            note = NOTE.format(workers=workers(workstation), cores=os.cpu_count())
+            _show(Report(textwrap.fill(note, 100), held=True))
             with contestants(workstation, found, progress) as everybody:
                 held += _under_load(parts, options, workstation, everybody, progress)
     return all(held)

@@ -124,6 +124,12 @@ def contestants(
         workstation.exec(f"docker rm -f gatehouse-bench-stock; systemctl stop {UNIT}", check=False)
 
 
+def workers(workstation: Workstation) -> int:
+    """Give the number of workers that the deploy has given the gateway."""
+    line = "s/^GATEHOUSE_LITELLM_WORKERS='\\(.*\\)'$/\\1/p"
+    return int(workstation.exec(["sed", "-n", line, "/opt/gatehouse/current/.env"]).stdout)
+
+
 def put(workstation: Workstation, name: str, text: str) -> None:
     """Write a file of the benchmark into the workstation."""
     workstation.exec(f"cat >{FOLDER}/{name}", text=text)

@@ -27,14 +27,18 @@ _BOUND_TO_DATA = ("salt_key", "postgres_password")
 @pyinfra_deploy("Secrets")
 def deploy(gateway: Gateway) -> None:
     """Make what is missing, and take over the provider keys that the operator gives."""
-    made(name="Make the host's own secrets")
+    made(name="Make the host's own secrets", held=sorted(gateway.found.provider_keys))
     provided(name="Take over provider keys", keys=gateway.provider_keys)
 
 
 @operation()
-def made() -> Commands:
-    """Ensure that each secret exists, readable for root and for the containers' group only."""
+def made(held: list[str]) -> Commands:
+    """Ensure that each secret exists, readable for root and for the containers' group only.
+
+    `held`: provider keys that the host has from an earlier deploy; they are for the same readers.
+    """
     paths = [f"{DIRECTORY}/{name}" for name in SECRETS]
+    paths += [f"{PROVIDERS}/{name}" for name in held]
     found = host.get_fact(Paths, paths=[PROVIDERS, *paths])
     missing = [name for name in SECRETS if f"{DIRECTORY}/{name}" not in found]
     lost = [name for name in missing if name in _BOUND_TO_DATA]

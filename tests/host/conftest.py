@@ -40,14 +40,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "target" not in metafunc.fixturenames:
         return
     specs = (metafunc.config.option.hosts or LAB).split(",")
+    ids = specs if len(specs) > 1 else [pytest.HIDDEN_PARAM]
+    metafunc.parametrize("target", specs, ids=ids, indirect=True, scope="session")
     if "check_name" in metafunc.fixturenames:
-        pairs = [(spec, name) for spec in specs for name in _checks(metafunc.config, spec)]
-        ids = [f"{spec} {name}" if len(specs) > 1 else name for spec, name in pairs]
-        names = ("target", "check_name")
-        metafunc.parametrize(names, pairs, ids=ids, indirect=["target"], scope="session")
-    else:
-        ids = specs if len(specs) > 1 else [pytest.HIDDEN_PARAM]
-        metafunc.parametrize("target", specs, ids=ids, indirect=True, scope="session")
+        # In the order of the checks, each once; hosts with other ports have other names.
+        names = dict.fromkeys(name for spec in specs for name in _checks(metafunc.config, spec))
+        metafunc.parametrize("check_name", names)
 
 
 def _checks(config: pytest.Config, spec: str) -> list[str]:

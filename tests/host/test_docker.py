@@ -62,7 +62,9 @@ def test_containers_can_do_little(containers: dict[str, Any]) -> None:
 def test_services_come_back_after_a_reboot(host: Host, containers: dict[str, Any]) -> None:
     """The engine starts with the machine, and the services with the engine."""
     assert host.service("docker.service").is_enabled
-    restarts = {name: each["HostConfig"]["RestartPolicy"]["Name"] for name, each in containers.items()}
+    restarts = {
+        name: each["HostConfig"]["RestartPolicy"]["Name"] for name, each in containers.items()
+    }
     services = dict.fromkeys(["litellm", "postgres", "redis"], "unless-stopped")
     assert restarts == services | {"litellm-migrate": "no"}
 

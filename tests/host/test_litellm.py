@@ -28,7 +28,11 @@ CHANGING = {
     "/key/delete": {"keys": ["none"]},
     "/user/new": {"user_id": f"{PREFIX}-refused"},
     "/team/new": {"team_alias": f"{PREFIX}-refused"},
-    "/model/new": {"model_name": "none", "litellm_params": {"model": "openai/none"}, "model_info": {}},
+    "/model/new": {
+        "model_name": "none",
+        "litellm_params": {"model": "openai/none"},
+        "model_info": {},
+    },
     "/config/update": {"general_settings": {}},
     "/cache/flushall": {},
 }
@@ -253,9 +257,7 @@ def test_every_route_wants_a_key(gateway: Gateway) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_spend_is_logged_without_the_prompt(
-    gateway: Gateway, key: str, settings: Settings
-) -> None:
+def test_spend_is_logged_without_the_prompt(gateway: Gateway, key: str, settings: Settings) -> None:
     """Each answer is accounted for after the next batch; what was said is kept only if wished."""
     answer = gateway.ask("POST", "/v1/chat/completions", _selftest(), key)
     wanted = answer.json()["id"]

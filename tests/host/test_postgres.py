@@ -19,7 +19,9 @@ def test_password_is_needed(host: Host) -> None:
 
 def test_password_opens(host: Host) -> None:
     """With the password the gateway's database answers, and it is the gateway's own."""
-    found = lines(host, SQL + " 'select count(*) > 0 from \"LiteLLM_VerificationToken\" where false'")
+    found = lines(
+        host, SQL + " 'select count(*) > 0 from \"LiteLLM_VerificationToken\" where false'"
+    )
     assert found == ["f"]
 
 

@@ -45,6 +45,8 @@ def test_health_user_may_only_ping(host: Host) -> None:
 
 def test_memory_is_bounded(host: Host, settings: Settings) -> None:
     """Redis forgets what was used least when its memory is full, and never takes more."""
-    info = dict(line.split(":", 1) for line in redis(host, "info memory").splitlines() if ":" in line)
+    info = dict(
+        line.split(":", 1) for line in redis(host, "info memory").splitlines() if ":" in line
+    )
     assert int(info["maxmemory"]) == settings.redis_maxmemory_mib * 2**20
     assert info["maxmemory_policy"].strip() == "allkeys-lru"

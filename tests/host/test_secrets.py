@@ -39,7 +39,9 @@ def test_files_are_for_their_readers_only(host: Host) -> None:
 
 def test_secrets_are_long_and_all_different(host: Host) -> None:
     """Each holds 32 random bytes in hexadecimal; none is made of another."""
-    command = f"cd {DIRECTORY} && for f in {' '.join(OWN)}; do sed 's/^sk-//;s/^salt-//' $f | wc -c; done"
+    command = (
+        f"cd {DIRECTORY} && for f in {' '.join(OWN)}; do sed 's/^sk-//;s/^salt-//' $f | wc -c; done"
+    )
     assert set(lines(host, command)) == {"64"}
     bodies = f"cd {DIRECTORY} && for f in {' '.join(OWN)}; do tail -c 64 $f; echo; done | sort -u | wc -l"
     assert lines(host, bodies) == [str(len(OWN))]

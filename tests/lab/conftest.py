@@ -54,7 +54,9 @@ def failing(workstation: Workstation, **changes: object) -> list[str]:
     script = everything.command([check.command for check in checks])
     output = workstation.exec(["sh", "-c", script], check=False).stdout
     found = everything.process(output.split("\n"))
-    results = [check.judge(each["rc"], each["out"]) for check, each in zip(checks, found, strict=True)]
+    results = [
+        check.judge(each["rc"], each["out"]) for check, each in zip(checks, found, strict=True)
+    ]
     return [
         f"{check.name}: {result.found}"
         for check, result in zip(checks, results, strict=True)

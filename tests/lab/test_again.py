@@ -47,9 +47,7 @@ def test_user_without_sudo_is_refused(workstation: Workstation) -> None:
 
 
 @pytest.mark.parametrize("number", range(len(CHANGES)), ids=[f"{each[0]}" for each in CHANGES])
-def test_changed_setting_recreates_its_service_alone(
-    workstation: Workstation, number: int
-) -> None:
+def test_changed_setting_recreates_its_service_alone(workstation: Workstation, number: int) -> None:
     """Only the service that a setting is about is replaced, and everything works afterwards."""
     before = containers(workstation)
     settings = {setting: value for setting, value, _ in CHANGES[: number + 1]}

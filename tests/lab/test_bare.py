@@ -144,6 +144,16 @@ def test_second_run_needs_no_key_and_changes_nothing(bare: Workstation) -> None:
     assert containers(bare) == before
 
 
+def test_provider_key_that_somebody_opened_is_closed(bare: Workstation) -> None:
+    """The host's readers are put right by a deploy that does not know the key itself."""
+    path = f"/etc/gatehouse/secrets/providers/{PROVIDER_KEY}"
+    before = containers(bare)
+    bare.exec(f"chown nobody {path} && chmod 644 {path}")
+    assert deploy(bare).changed == ["Secrets | Make the host's own secrets"]
+    assert bare.exec(f"stat -c '%a %U:%G' {path}").stdout.strip() == "440 root:gatehouse-secrets"
+    assert containers(bare) == before
+
+
 def test_replaced_provider_key_shows_nowhere(bare: Workstation) -> None:
     """A new value reaches the proxy alone, and neither value is found anywhere else."""
     before = containers(bare)

@@ -30,6 +30,7 @@ def test_operators_settings_of_the_daemon_stay(
     before = containers(workstation)
     chosen = by_gatehouse | {"labels": ["rack=7"], "log-driver": "json-file"}
     without = {key: value for key, value in chosen.items() if key != "icc"}
+    # Without a newline at its end, as programs write it.
     workstation.exec(f"cat >{DAEMON_JSON}", text=json.dumps(without))
     merged = deploy(workstation)
     # A service may have to be waited for: a new daemon knows of no health before its next check.

@@ -22,7 +22,7 @@ ELSEWHERE = {
     "make test": "the command that runs this test",
     "make demo": "test_demo_answers_and_leaves_nothing",
     ".venv/bin/pyinfra inventory deploy.py": "the fixture `workstation`",
-    "docker compose restart litellm": "tests/lab/test_compose.py",
+    "docker compose restart litellm": "tests/lab/test_restart.py",
 }
 
 

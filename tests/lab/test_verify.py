@@ -44,7 +44,7 @@ def test_verify_proves_several_hosts(workstation: Workstation, tmp_path: Path) -
     assert found.returncode == 0, found.stdout + found.stderr
     assert "test_password_opens[ssh://by-root]" in found.stdout
     assert "test_password_opens[ssh://by-sudo?sudo=true]" in found.stdout
-    assert "[ssh://by-sudo?sudo=true redis: healthy] PASSED" in found.stdout
+    assert "test_check_holds[ssh://by-sudo?sudo=true-redis: healthy] PASSED" in found.stdout
 
 
 def test_verify_limits_itself_to_a_host(workstation: Workstation, tmp_path: Path) -> None:

@@ -59,14 +59,20 @@ def test_host_is_the_first_address_of_its_network() -> None:
 
 
 def test_checks_expect_the_settings() -> None:
-    """There is a check for each port, at the bind address."""
+    """There is a check for each network, and for each port at the bind address."""
     found = [check.expected for check in checks(settings(redis_port=7000))]
-    assert found == ["127.0.0.1:4000", "127.0.0.1:5434", "127.0.0.1:7000"]
+    assert found == [
+        "172.30.40.0/24",
+        "172.30.41.0/24",
+        "127.0.0.1:4000",
+        "127.0.0.1:5434",
+        "127.0.0.1:7000",
+    ]
 
 
 def test_check_fails_when_somebody_else_listens_too() -> None:
     """The right address and another one are not the right address only."""
-    judge = checks(settings())[0].judge
+    judge = checks(settings())[-3].judge
     assert judge(0, "127.0.0.1:4000\n").holds
     assert not judge(0, "0.0.0.0:4000\n127.0.0.1:4000\n").holds
     assert not judge(0, "").holds
