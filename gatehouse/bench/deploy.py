@@ -37,7 +37,7 @@ def counted(workstation: Workstation) -> Iterator[Sessions]:
     log = workstation.exec(_ENTRIES).stdout.splitlines()
     sessions.commands = sum(line.startswith("Starting session: command") for line in log)
     sessions.transfers = sum(line.startswith("Starting session: subsystem") for line in log)
-    sessions.connections = sum(line.startswith("Accepted ") for line in log)
+    sessions.connections = sum(line.startswith("Accepted publickey ") for line in log)
 
 
 def run(

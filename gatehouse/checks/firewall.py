@@ -19,6 +19,7 @@ def checks(settings: Settings) -> list[Check]:
 iptables -w 10 -t raw -C PREROUTING -j GATEHOUSE
 {drops}
 iptables -w 10 -t mangle -C FORWARD -j GATEHOUSE
+iptables -w 10 -t mangle -C GATEHOUSE -i gw-inner ! -o gw-inner -m conntrack --ctstate NEW -j DROP
 true""",
             judge=silent,
             fix="systemctl restart gatehouse-firewall",

@@ -36,7 +36,7 @@ def test_script_makes_what_the_check_looks_for(rules: list[str]) -> None:
     """For each rule that is checked there is one that is made."""
     (check,) = checks(settings(**NETWORKS))
     looked_for = re.findall(r"iptables (.+ -C .+)", check.command)
-    assert len(looked_for) == 5
+    assert len(looked_for) == 6
     for rule in looked_for:
         assert {rule.replace("-C", "-A"), rule.replace("-C", "-I")} & set(rules)
 
