@@ -25,8 +25,8 @@ NOTE = """\
 Client, model server, database and the gateway's {workers} worker(s) share the {cores} cores of
 this machine: the ratios mean more than the figures, and more cores let the workers gain more. The
 stock start has one worker, as LiteLLM's quickstart starts it. Both run the same image against the
-same database, which virtual keys need. The prompts vary, so no cache answers. While one is
-measured the other is paused, so that each writes its log of requests in its own time."""
+same database, which virtual keys need. The prompts vary, so no cache answers. The two are
+measured in turns; the other one idles meanwhile and writes its log of requests when it is due."""
 PARTS = ("deploy", "gateway", "overhead")
 
 

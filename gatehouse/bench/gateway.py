@@ -2,9 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
+from itertools import product
 
 from gatehouse.bench.contestants import MASTER, VIRTUAL, Contestant
-from gatehouse.bench.measure import Sample, alone, sample
+from gatehouse.bench.measure import Sample, sample
 from gatehouse.bench.table import Report, Spread, ratio, table
 from gatehouse.lab.progress import Progress
 from gatehouse.lab.workstation import Workstation
@@ -31,25 +32,23 @@ def run(  # noqa: PLR0913 - what a person may choose on the command line
     for number in range(rounds):
         # In turns, the other one first in every second round: noise of the machine hits both.
         order = RIVALS if number % 2 == 0 else RIVALS[::-1]
-        for name in order:
-            others = [everybody[other] for other in RIVALS if other != name]
-            with alone(workstation, others):
-                for key, path in KEYS.items():
-                    with progress.step(f"round {number + 1} of {rounds}: {name}, {key}"):
-                        found[name, key].append(
-                            sample(
-                                workstation,
-                                everybody[name],
-                                path,
-                                connections=connections,
-                                seconds=seconds,
-                            )
-                        )
+        for name, (key, path) in product(order, KEYS.items()):
+            with progress.step(f"round {number + 1} of {rounds}: {name}, {key}"):
+                found[name, key].append(
+                    sample(
+                        workstation,
+                        everybody[name],
+                        path,
+                        connections=connections,
+                        seconds=seconds,
+                    )
+                )
     aims = [_aim(found, key) for key in KEYS]
     text = (
         f"Gateway against LiteLLM's stock start: {connections} connections, {seconds:g} s each, "
         f"median of {rounds} rounds (lowest-highest)\n\n{_speed(found)}\n\n"
-        f"CPU milliseconds a request, by process\n\n{_cpu(found)}\n\n"
+        f"CPU milliseconds a request by process, and the cores that other work took meanwhile\n\n"
+        f"{_cpu(found)}\n\n"
     )
     return Report(text + "\n".join(aim.text for aim in aims), all(aim.held for aim in aims))
 
@@ -83,8 +82,10 @@ def _cpu(found: Samples) -> str:
         for name in RIVALS:
             spent = [{**each.cpu_ms, "LiteLLM": each.cpu_ms[name]} for each in found[name, key]]
             middles = [Spread.of(each[role] for each in spent).middle for role in roles]
-            rows.append([f"{key}, {name}", *(f"{m:.2f}" for m in [*middles, sum(middles)])])
-    return table(("", *roles, "sum"), rows)
+            others = Spread.of(each.others_cores for each in found[name, key])
+            cells = [f"{middle:.2f}" for middle in [*middles, sum(middles)]]
+            rows.append([f"{key}, {name}", *cells, others.text()])
+    return table(("", *roles, "sum", "other work, cores"), rows)
 
 
 def _aim(found: Samples, key: str) -> Report:

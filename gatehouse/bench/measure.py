@@ -1,8 +1,7 @@
 """One measurement: a load, and what the processes used meanwhile."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,19 +21,25 @@ _SERVICES = ("gatehouse-postgres-1", "gatehouse-redis-1")
 
 @dataclass(frozen=True)
 class Used:
-    """CPU seconds of each process or container so far, and the memory of the contestant's."""
+    """CPU seconds of each process or container and of the whole machine so far; memory now."""
 
+    at: float
     cpu_seconds: dict[str, float]
+    machine_seconds: float
     memory_mib: float
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the client saw, the contestant's memory, and CPU milliseconds a request by process."""
+    """What the client saw, the contestant's memory, and CPU milliseconds a request by process.
+
+    `others_cores`: how many cores were busy with what is no part of the benchmark.
+    """
 
     load: Result
     memory_mib: float
     cpu_ms: dict[str, float]
+    others_cores: float
 
 
 def sample(
@@ -73,23 +78,8 @@ def sample(
     cpu = {name: after.cpu_seconds[name] - spent for name, spent in before.cpu_seconds.items()}
     cpu["client"] = load.client_cpu_seconds
     each = {name: spent / load.requests * 1000 for name, spent in cpu.items()}
-    return Sample(load, after.memory_mib, each)
-
-
-@contextmanager
-def alone(workstation: Workstation, others: list[Contestant]) -> Iterator[None]:
-    """Hold the others still while the block runs.
-
-    LiteLLM writes its log of requests to the database later; it has to do so in its own time.
-    """
-    names = [each.container for each in others if each.container]
-    for name in names:
-        workstation.exec(["docker", "pause", name])
-    try:
-        yield
-    finally:
-        for name in names:
-            workstation.exec(["docker", "unpause", name])
+    others = after.machine_seconds - before.machine_seconds - sum(cpu.values())
+    return Sample(load, after.memory_mib, each, max(0.0, others / (after.at - before.at)))
 
 
 def _used(workstation: Workstation, who: Contestant) -> Used:
@@ -100,15 +90,19 @@ def _used(workstation: Workstation, who: Contestant) -> Used:
     )
     pid = f"$(systemctl show -p MainPID --value {UNIT})"
     lines = workstation.exec(
-        f"set -e; cut -d ' ' -f 14,15 /proc/{pid}/stat; getconf CLK_TCK; {asking}"
+        f"set -e; getconf CLK_TCK; head -n 1 /proc/stat; cut -d ' ' -f 14,15 /proc/{pid}/stat; "
+        f"{asking}"
     ).stdout.splitlines()
-    ticks = sum(map(int, lines[0].split())) / int(lines[1])
-    stats = [json.loads(line) for line in lines[2:] if line.strip()]
-    cpu = {"upstream": ticks}
+    tick = 1 / int(lines[0])
+    # user, nice, system, idle, iowait, irq, softirq: all but the fourth and fifth are work.
+    whole = [int(word) * tick for word in lines[1].split()[1:8]]
+    stats = [json.loads(line) for line in lines[3:] if line.strip()]
+    cpu = {"upstream": sum(map(int, lines[2].split())) * tick}
     for name, stat in zip(containers, stats, strict=True):
         role = who.name if name == who.container else name.split("-")[1]
         cpu[role] = stat["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
-    return Used(cpu, _memory_mib(stats[-1]["memory_stats"]) if who.container else 0.0)
+    memory = _memory_mib(stats[-1]["memory_stats"]) if who.container else 0.0
+    return Used(time.monotonic(), cpu, sum(whole) - whole[3] - whole[4], memory)
 
 
 def _memory_mib(stats: dict[str, Any]) -> float:

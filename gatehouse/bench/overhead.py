@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from gatehouse.bench.contestants import MASTER, Contestant
-from gatehouse.bench.measure import Sample, alone, sample
+from gatehouse.bench.measure import Sample, sample
 from gatehouse.bench.table import Report, Spread, table
 from gatehouse.lab.progress import Progress
 from gatehouse.lab.workstation import Workstation
@@ -28,11 +28,7 @@ def run(
     found: dict[str, list[Sample]] = {name: [] for name in NAMES}
     for number in range(rounds):
         for name in NAMES:
-            others = [everybody[other] for other in NAMES if other != name]
-            with (
-                progress.step(f"round {number + 1} of {rounds}: one connection, {name}"),
-                alone(workstation, others),
-            ):
+            with progress.step(f"round {number + 1} of {rounds}: one connection, {name}"):
                 key = None if name == "upstream" else MASTER
                 found[name].append(
                     sample(workstation, everybody[name], key, connections=1, seconds=seconds)
