@@ -14,6 +14,7 @@ from gatehouse.bench.timeline import Line, Totals, totals
 from gatehouse.lab.common import ROOT, LabError
 from gatehouse.lab.images import LabImages
 from gatehouse.lab.progress import Progress
+from gatehouse.lab.settings import overrides
 from gatehouse.lab.workstation import Workstation
 
 NAME = "bench"
@@ -35,13 +36,7 @@ class Deploy:
 
 def settings(images: LabImages) -> dict[str, object]:
     """Give what differs from the shipped defaults; the tuning of the gateway is left as shipped."""
-    return {
-        # A container has the clock of its machine, and no way to Docker's package repository.
-        "host_time_sync_required": False,
-        "docker_source": "distribution",
-        "postgres_image": images.postgres,
-        "redis_image": images.redis,
-        "litellm_image": images.litellm,
+    return overrides(images, None) | {
         # No key of the operator's belongs on a workstation that is thrown away.
         "secrets_file": os.devnull,
         "models_extra": [
