@@ -63,7 +63,10 @@ class Way:
 @click.option("--limit", multiple=True, metavar="HOST", help="Only this host; can be repeated.")
 @click.argument("arguments", nargs=-1, metavar="[PYTEST ARGUMENTS]")
 def command(inventory: str, limit: tuple[str, ...], arguments: tuple[str, ...]) -> None:
-    """Run the host tests against every host of the inventory; they leave nothing behind.
+    """Run the host tests against every host of the inventory.
+
+    They change nothing, and remove the keys, users and log rows that they make; only LiteLLM's
+    daily totals and its list of deleted keys still count them.
 
     Ends with 0 when everything is proven, 1 when something is wrong, and 2 when a host could not be
     looked at.

@@ -38,7 +38,7 @@ CHANGING = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def key(gateway: Gateway) -> Iterator[str]:
     """Make a virtual key as anybody gets one, and give its name; it is deleted in the end."""
     made = gateway.ask("POST", "/key/generate", {"key_alias": alias()}, keep={"key": "virtual"})
@@ -74,9 +74,12 @@ def settled(gateway: Gateway, asked: Request, status: int) -> bool:
     )
 
 
-def test_key_works_until_it_is_blocked_and_deleted(gateway: Gateway, key: str) -> None:
+def test_key_works_until_it_is_blocked_and_deleted(gateway: Gateway) -> None:
     """A blocked key is refused, works again when it is let in, and is gone when deleted."""
+    key = "{doomed}"
     models = request("GET", "/v1/models", key=key)
+    made = gateway.ask("POST", "/key/generate", {"key_alias": alias()}, keep={"key": "doomed"})
+    assert made.status == 200, made.text
     assert settled(gateway, models, 200)
     assert gateway.ask("POST", "/key/block", {"key": key}).status == 200
     assert settled(gateway, models, 401)

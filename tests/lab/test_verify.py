@@ -1,6 +1,7 @@
 """`gatehouse verify`: proves hosts over SSH, and says clearly when it cannot."""
 
 import pprint
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,12 @@ from gatehouse.lab.common import ROOT
 from gatehouse.lab.images import LabImages
 from gatehouse.lab.progress import Progress
 from gatehouse.lab.workstation import Workstation
+from tests.agent import AGENT
 from tests.deploying import settings_of
+from tests.host.conftest import SQL
 
 SECONDS = 300
+INSIDE = "docker exec gatehouse-litellm-1 ls /tmp"
 
 
 def verify(inventory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -45,6 +49,23 @@ def test_verify_proves_several_hosts(workstation: Workstation, tmp_path: Path) -
     assert "test_password_opens[ssh://by-root]" in found.stdout
     assert "test_password_opens[ssh://by-sudo?sudo=true]" in found.stdout
     assert "test_check_holds[ssh://by-sudo?sudo=true-redis: healthy] PASSED" in found.stdout
+
+
+def test_verify_removes_what_it_makes(workstation: Workstation) -> None:
+    """No key, team, user or row of spend is left of the proofs."""
+    count = " union all ".join(
+        f'select count(*) from "LiteLLM_{table}"'
+        for table in ("VerificationToken", "TeamTable", "UserTable")
+    )
+    rows = f"select count(*) from \"LiteLLM_SpendLogs\" where metadata->>'user_agent' = '{AGENT}'"
+    before = workstation.exec(f"{SQL} {shlex.quote(count)}").stdout
+    found = verify(
+        workstation.access.inventory, "--", "-q", "-k", "test_litellm and not every_route"
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert workstation.exec(f"{SQL} {shlex.quote(count)}").stdout == before
+    assert workstation.exec(f"{SQL} {shlex.quote(rows)}").stdout.strip() == "0"
+    assert "gatehouse-verify" not in workstation.exec(INSIDE).stdout
 
 
 def test_verify_limits_itself_to_a_host(workstation: Workstation, tmp_path: Path) -> None:
