@@ -2,7 +2,9 @@
 
 from gatehouse.deploys import (
     docker,
+    engines,
     firewall,
+    gpu,
     health,
     host,
     images,
@@ -11,6 +13,7 @@ from gatehouse.deploys import (
     redis,
     release,
     secrets,
+    venv,
 )
 from gatehouse.deploys.gateway import this_gateway
 
@@ -21,12 +24,18 @@ host.deploy(gateway)
 # Before Docker: no container ever runs without the rules.
 firewall.deploy(gateway)
 docker.deploy(gateway)
+# Where there is a card: what lets containers use it.
+gpu.deploy(gateway)
 secrets.deploy(gateway)
 # Everything that can be missing or wrong is looked at before anything is switched.
 images.deploy(gateway)
+# What the engines' units run; `gatehouse` for people.
+venv.deploy(gateway)
 release.deploy(gateway)
 # In the order in which they need each other; each is waited for until it is healthy.
 postgres.deploy(gateway)
 redis.deploy(gateway)
+# Ready to be woken; none is started.
+engines.deploy(gateway)
 litellm.deploy(gateway)
 health.deploy(gateway)

@@ -30,6 +30,7 @@ network_bind_address = "127.0.0.1"
 network_bind_public = False
 network_subnet = "172.30.40.0/24"
 network_inner_subnet = "172.30.41.0/24"
+network_engines_subnet = "172.30.42.0/24"
 
 # Images ------------------------------------------------------------------------------------------
 images_source = "registry"
@@ -91,7 +92,11 @@ litellm_key_rpm = 120
 litellm_key_tpm = 60_000
 
 # Models ------------------------------------------------------------------------------------------
-# Local servers answer at the host's bridge address, which containers know as host.docker.internal.
+# A model with an engine is served by this host: the engine is below, and on when the model is. A
+# server of your own answers at the host's bridge address, host.docker.internal for containers.
+models_dir = "/var/lib/gatehouse/models"
+models_hub_url = "https://huggingface.co"
+models_pull = False
 models = [
     # Built in: answered by the gateway itself, so that a fresh host can be tried and checked.
     {
@@ -107,12 +112,12 @@ models = [
         "mock_response": [0.25, -0.5, 0.75, 1.0],
         "context_tokens": 8192,
     },
-    # Local: off until their server runs; switch one on with models_enable.
+    # Local: switch one on with models_enable.
     {
         "name": "chat-hermes-3-llama-3.1-8b",
         "enabled": False,
-        "backend": "hosted_vllm/hermes-3-llama-3.1-8b",
-        "api_base": "http://host.docker.internal:8084/v1",
+        "backend": "hosted_vllm/chat-hermes-3-llama-3.1-8b",
+        "engine": "chat-hermes-3-llama-3.1-8b",
         "timeout_seconds": 120,
         "rpm": 60,
         "retries": 2,
@@ -123,8 +128,8 @@ models = [
     {
         "name": "chat-qwen2.5-0.5b-vllm",
         "enabled": False,
-        "backend": "hosted_vllm/qwen2.5-0.5b",
-        "api_base": "http://host.docker.internal:8000/v1",
+        "backend": "hosted_vllm/chat-qwen2.5-0.5b-vllm",
+        "engine": "chat-qwen2.5-0.5b-vllm",
         "timeout_seconds": 30,
         "rpm": 60,
         "retries": 1,
@@ -136,7 +141,7 @@ models = [
         "name": "chat-mistral-7b-ollama",
         "enabled": False,
         "backend": "ollama_chat/mistral:7b",
-        "api_base": "http://host.docker.internal:11434",
+        "engine": "ollama-local",
         "timeout_seconds": 120,
         "rpm": 30,
         "retries": 2,
@@ -149,7 +154,7 @@ models = [
         "name": "vision-qwen3-vl-4b-ollama",
         "enabled": False,
         "backend": "ollama_chat/qwen3-vl:4b",
-        "api_base": "http://host.docker.internal:11434",
+        "engine": "ollama-local",
         "timeout_seconds": 120,
         "rpm": 10,
         "retries": 2,
@@ -161,8 +166,8 @@ models = [
     {
         "name": "embed-arctic-l-v2",
         "enabled": False,
-        "backend": "hosted_vllm/arctic-l-v2",
-        "api_base": "http://host.docker.internal:8082/v1",
+        "backend": "hosted_vllm/embed-arctic-l-v2",
+        "engine": "embed-arctic-l-v2",
         "timeout_seconds": 30,
         "rpm": 60,
         "retries": 1,
@@ -171,8 +176,8 @@ models = [
     {
         "name": "rerank-bge-v2-m3",
         "enabled": False,
-        "backend": "hosted_vllm/bge-reranker-v2-m3",
-        "api_base": "http://host.docker.internal:8079",
+        "backend": "hosted_vllm/rerank-bge-v2-m3",
+        "engine": "rerank-bge-v2-m3",
         "timeout_seconds": 30,
         "rpm": 60,
         "retries": 1,
@@ -240,3 +245,84 @@ models_context_fallbacks = {
     "chat-hermes-3-llama-3.1-8b": ["qwen3-coder-480b-cloud"],
     "chat-qwen2.5-0.5b-vllm": ["qwen3-coder-480b-cloud"],
 }
+
+# GPU ---------------------------------------------------------------------------------------------
+gpu_mode = "auto"
+gpu_reserve_mib = 512
+gpu_driver_min = "550"
+gpu_toolkit_source = "nvidia"
+gpu_toolkit_repository_url = "https://nvidia.github.io/libnvidia-container"
+gpu_toolkit_repository_fingerprint = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
+gpu_watch_seconds = 60
+
+# Engines -----------------------------------------------------------------------------------------
+# None runs after a boot: the first request for its model starts it, idle time stops it.
+engines_user = "65534:65534"
+engines_pids = 512
+engines_health_interval_seconds = 0.05
+engines_stop_grace_seconds = 10
+engines_llamacpp_image = "ghcr.io/ggml-org/llama.cpp:server-b6869"
+engines_llamacpp_gpu_image = "ghcr.io/ggml-org/llama.cpp:server-cuda-b6869"
+engines_vllm_image = "vllm/vllm-openai:v0.11.0"
+engines_ollama_image = "ollama/ollama:0.12.6"
+engines_tgi_image = "ghcr.io/huggingface/text-generation-inference:3.3.6"
+engines = [
+    {
+        "name": "chat-hermes-3-llama-3.1-8b",
+        "kind": "llamacpp",
+        "port": 8084,
+        "file": "Hermes-3-Llama-3.1-8B.Q4_K_M.gguf",
+        "repository": "NousResearch/Hermes-3-Llama-3.1-8B-GGUF",
+        "licence": "llama3",
+        "context_tokens": 8192,
+        "memory_mib": 6500,
+    },
+    {
+        "name": "embed-arctic-l-v2",
+        "kind": "embed",
+        "port": 8082,
+        "file": "snowflake-arctic-embed-l-v2.0-q8_0.gguf",
+        "repository": "Casual-Autopsy/snowflake-arctic-embed-l-v2.0-gguf",
+        "licence": "apache-2.0",
+        "context_tokens": 8192,
+        "memory_mib": 1500,
+    },
+    {
+        "name": "rerank-bge-v2-m3",
+        "kind": "rerank",
+        "port": 8079,
+        "file": "bge-reranker-v2-m3-Q8_0.gguf",
+        "repository": "gpustack/bge-reranker-v2-m3-GGUF",
+        "licence": "apache-2.0",
+        "context_tokens": 8192,
+        "memory_mib": 1500,
+    },
+    {
+        "name": "chat-qwen2.5-0.5b-vllm",
+        "kind": "vllm",
+        "port": 8000,
+        "file": "Qwen2.5-0.5B-Instruct",
+        "repository": "Qwen/Qwen2.5-0.5B-Instruct",
+        "licence": "apache-2.0",
+        "context_tokens": 4096,
+        "parallel": 32,
+        "memory_mib": 5000,
+        "arguments": [
+            "--tool-call-parser",
+            "hermes",
+            "--enable-auto-tool-choice",
+            "--gpu-memory-utilization",
+            "0.2",
+        ],
+    },
+    {
+        "name": "ollama-local",
+        "kind": "ollama",
+        "port": 11434,
+        "pulls": ["mistral:7b", "qwen3-vl:4b"],
+        "memory_mib": 6500,
+        # It gets its models by itself.
+        "egress": True,
+    },
+]
+engines_extra: list[dict[str, object]] = []

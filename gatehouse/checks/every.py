@@ -1,6 +1,17 @@
 """All checks, in the order in which one depends on the other."""
 
-from gatehouse.checks import docker, firewall, host, litellm, network, postgres, redis, secrets
+from gatehouse.checks import (
+    docker,
+    engines,
+    firewall,
+    gpu,
+    host,
+    litellm,
+    network,
+    postgres,
+    redis,
+    secrets,
+)
 from gatehouse.checks.check import Check
 from gatehouse.settings import Settings
 
@@ -15,5 +26,7 @@ def every(settings: Settings) -> list[Check]:
         *network.checks(settings),
         *postgres.checks(settings),
         *redis.checks(settings),
+        *gpu.checks(settings),
+        *engines.checks(settings),
         *litellm.checks(settings),
     ]

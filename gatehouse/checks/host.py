@@ -16,6 +16,7 @@ def checks(settings: Settings) -> list[Check]:
         "/etc/gatehouse/secrets": "700 root root",
         "/etc/gatehouse/secrets/providers": "750 root gatehouse-secrets",
         "/var/lib/gatehouse": f"750 root {group}",
+        "/var/lib/gatehouse/engines": f"750 root {group}",
     }
     return [
         *(

@@ -13,6 +13,8 @@ def checks(settings: Settings) -> list[Check]:
         "redis": settings.redis_port,
     }
     subnets = {"edge": settings.network_subnet, "inner": settings.network_inner_subnet}
+    if any(not engine.command for engine in settings.active_engines):
+        subnets["engines"] = settings.network_engines_subnet
     return [
         *(
             Check(

@@ -64,7 +64,8 @@ def deploy(gateway: Gateway) -> None:
             f"{'.'.join(map(str, FLOOR_ENGINE))}: gatehouse-firewall.service closes what it leaves "
             'open; docker_source = "docker" installs a newer one'
         )
-    configured(name="Harden the daemon", settings=settings)
+    card = gateway.machine.card(settings)
+    configured(name="Harden the daemon", settings=settings, card=card)
     started(name="Have the daemon running", unit="docker.service", newer_than=[DAEMON_JSON])
 
 
@@ -145,9 +146,9 @@ def installed(packages: list[str], instead_of: list[str]) -> Commands:
 
 
 @operation()
-def configured(settings: Settings) -> Commands:
+def configured(settings: Settings, card: str) -> Commands:
     """Ensure our keys in daemon.json; keys of the operator stay as they are, and are named."""
-    ours = render.wanted(settings)
+    ours = render.wanted(settings, card)
     text, before = host.get_fact(Text, path=DAEMON_JSON), host.get_fact(Text, path=OURS)
     merged, kept = render.merge(parse_json(text), parse_json(before), ours)
     for key in kept:

@@ -3,12 +3,13 @@
 import json
 import re
 import shlex
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyinfra.api import FactBase
 
+from gatehouse.deploys import card
 from gatehouse.settings.models import KEY_NAME
 
 PROJECT = "gatehouse"
@@ -32,6 +33,14 @@ class Access(FactBase[str]):
 
 
 @dataclass(frozen=True)
+class ModelFile:
+    """A file or folder of the engines: size in bytes, and its first four bytes in hexadecimal."""
+
+    size: int
+    magic: str
+
+
+@dataclass(frozen=True)
 class Host:
     """The host before the deploy; memory and disk in MiB."""
 
@@ -51,13 +60,16 @@ class Host:
     provider_keys: frozenset[str]
     secrets_group: str
     routes: dict[str, str]
+    model_files: dict[str, ModelFile] = field(default_factory=dict)
+    gpus: card.Gpus = card.NONE
 
 
 class HostFact(FactBase[Host]):
     """Everything that the deploy decides by, in one remote command."""
 
-    def command(self, secrets_gid: int) -> str:
-        """Print `key=value` lines."""
+    def command(self, secrets_gid: int, model_files: Sequence[str] = ()) -> str:
+        """Print `key=value` lines; `model_files` are paths that engines need."""
+        files = " ".join(map(shlex.quote, model_files))
         bindings = (
             "{{range .HostConfig.PortBindings}}{{range .}}own_port={{.HostPort}}{{println}}"
             "{{end}}{{end}}"
@@ -76,6 +88,12 @@ systemctl is-active {services} 2>/dev/null | grep -qx active && echo ntp=yes
 ss -Hltnp 2>/dev/null | sed 's/^/listener=/'
 docker ps -q --filter label=com.docker.compose.project={PROJECT} 2>/dev/null |
     xargs -r docker inspect -f '{bindings}'
+sed -n 's/^ListenStream=.*:/own_port=/p' /etc/systemd/system/gatehouse-engine-*.socket 2>/dev/null
+for file in {files}; do
+    [ -e "$file" ] || continue
+    magic=$(head -c 4 "$file" 2>/dev/null | od -An -v -tx1 | tr -d ' ')
+    echo "model_file=$(stat -c %s "$file")|$magic|$file"
+done
 docker ps --format '{{{{.Names}}}} {{{{.Ports}}}}' 2>/dev/null | sed 's/^/container=/'
 ip -4 route show 2>/dev/null | sed 's/^/route=/'
 echo "engine=$(docker version -f '{{{{.Server.Version}}}}' 2>/dev/null)"
@@ -83,7 +101,8 @@ echo "compose=$(docker compose version --short 2>/dev/null)"
 [ -e /etc/docker/daemon.json ] && {{ sed 's/^/daemon_json=/' /etc/docker/daemon.json; echo; }}
 ls /etc/gatehouse/secrets/providers 2>/dev/null | sed 's/^/provider_key=/'
 echo "secrets_group=$(getent group {secrets_gid} | cut -d: -f1)"
-"""
+{card.COMMAND}
+true"""
 
     def process(self, output: Iterable[str]) -> Host:
         """Read the lines."""
@@ -114,7 +133,17 @@ echo "secrets_group=$(getent group {secrets_gid} | cut -d: -f1)"
             ),
             secrets_group=one("secrets_group"),
             routes=_routes(lines.get("route", [])),
+            model_files=_model_files(lines.get("model_file", [])),
+            gpus=card.read(lines),
         )
+
+
+def _model_files(lines: list[str]) -> dict[str, ModelFile]:
+    found = {}
+    for line in lines:
+        size, magic, path = line.split("|", 2)
+        found[path] = ModelFile(int(size), magic)
+    return found
 
 
 def _listeners(sockets: list[str], containers: list[str]) -> dict[int, str]:

@@ -6,7 +6,7 @@ from pydantic import SecretStr
 from pyinfra import config, host
 from pyinfra.api.exceptions import DeployError
 
-from gatehouse.deploys import preflight
+from gatehouse.deploys import card, preflight
 from gatehouse.deploys.facts import Access, Host, HostFact
 from gatehouse.providers import given
 from gatehouse.render import Machine, Rendered, render
@@ -35,9 +35,14 @@ def this_gateway() -> Gateway:
     except Invalid as invalid:
         raise DeployError(f"the settings cannot be used, nothing was touched:\n{invalid}") from None
     become_root()
-    found = host.get_fact(HostFact, secrets_gid=settings.secrets_gid)
+    found = host.get_fact(
+        HostFact,
+        secrets_gid=settings.secrets_gid,
+        model_files=preflight.model_files(settings),
+    )
     preflight.refuse(settings, found)
-    machine = Machine(found.cores, found.memory_mib, found.provider_keys | keys.keys())
+    gpus = len(found.gpus.cards) if card.card(settings, found.gpus) == "nvidia" else 0
+    machine = Machine(found.cores, found.memory_mib, found.provider_keys | keys.keys(), gpus=gpus)
     return Gateway(settings, found, machine, render(settings, machine), keys)
 
 

@@ -9,13 +9,15 @@ from gatehouse.deploys.facts import Paths, Run
 from gatehouse.deploys.files import put
 from gatehouse.deploys.gateway import Gateway
 
-# Path → mode and whether the group is the readers' (else root's).
+READERS = "the readers' group"
+# Path → mode, owner, group.
 DIRECTORIES = {
-    "/opt/gatehouse": ("755", False),
-    "/opt/gatehouse/releases": ("755", False),
-    "/etc/gatehouse": ("750", True),
-    "/etc/gatehouse/secrets": ("700", False),
-    "/var/lib/gatehouse": ("750", True),
+    "/opt/gatehouse": ("755", "root", "root"),
+    "/opt/gatehouse/releases": ("755", "root", "root"),
+    "/etc/gatehouse": ("750", "root", READERS),
+    "/etc/gatehouse/secrets": ("700", "root", "root"),
+    "/var/lib/gatehouse": ("750", "root", READERS),
+    "/var/lib/gatehouse/engines": ("750", "root", READERS),
 }
 
 
@@ -28,7 +30,11 @@ def deploy(gateway: Gateway) -> None:
         readers=settings.host_group,
         secrets_gid=settings.secrets_gid,
     )
-    directories(name="Make the directories", readers=settings.host_group)
+    wanted = {
+        path: (mode, owner, settings.host_group if group is READERS else group)
+        for path, (mode, owner, group) in DIRECTORIES.items()
+    }
+    directories(name="Make the directories", wanted=wanted)
     path = "/etc/gatehouse/settings.json"
     put(name="Write the settings", files={path: gateway.rendered.files[path]})
 
@@ -50,21 +56,20 @@ def groups(readers: str, secrets_gid: int) -> Commands:
 
 
 @operation()
-def directories(readers: str) -> Commands:
-    """Ensure that each directory exists with its owner and mode."""
-    found = host.get_fact(Paths, paths=list(DIRECTORIES))
+def directories(wanted: dict[str, tuple[str, str, str]]) -> Commands:
+    """Ensure that each directory exists; `wanted` is path → mode, owner, group."""
+    found = host.get_fact(Paths, paths=list(wanted))
     right = True
-    for path, (mode, for_readers) in DIRECTORIES.items():
-        group = readers if for_readers else "root"
+    for path, (mode, owner, group) in wanted.items():
         stat = found.get(path)
         if stat and (stat.kind, stat.mode, stat.owner, stat.group) == (
             "directory",
             mode,
-            "root",
+            owner,
             group,
         ):
             continue
         right = False
-        yield StringCommand("install", "-d", "-o", "root", "-g", group, "-m", mode, path)
+        yield StringCommand("install", "-d", "-o", owner, "-g", group, "-m", mode, path)
     if right:
         host.noop("the directories are as they should be")

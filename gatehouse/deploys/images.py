@@ -11,6 +11,7 @@ from pyinfra.api.exceptions import DeployError
 from gatehouse.deploys import Commands, progress
 from gatehouse.deploys.facts import Images, Run
 from gatehouse.deploys.gateway import Gateway
+from gatehouse.render import Machine, engines
 from gatehouse.settings import Settings
 
 ARCHIVE = "/var/lib/gatehouse/images.tar"
@@ -20,7 +21,7 @@ ARCHIVE = "/var/lib/gatehouse/images.tar"
 def deploy(gateway: Gateway) -> None:
     """Pull the images, or load them from the archive that the operator carries over."""
     settings = gateway.settings
-    references = wanted(settings)
+    references = wanted(settings, gateway.machine)
     if settings.images_source == "registry":
         pulled(name="Pull the images", references=references)
         return
@@ -34,9 +35,10 @@ def deploy(gateway: Gateway) -> None:
     loaded(name="Load the images from the archive", references=references, archive=str(archive))
 
 
-def wanted(settings: Settings) -> list[str]:
-    """Give the image references that the stack runs with."""
-    return [settings.postgres_image, settings.redis_image, settings.litellm_image]
+def wanted(settings: Settings, machine: Machine) -> list[str]:
+    """Give the image references that the stack and its engines run with."""
+    stack = [settings.postgres_image, settings.redis_image, settings.litellm_image]
+    return [*stack, *engines.images(settings, machine)]
 
 
 @operation()

@@ -58,7 +58,7 @@ def _files(gateway: Gateway) -> Iterator[str]:
 def _daemon_json(gateway: Gateway) -> Iterator[str]:
     """Compare our keys only: the operator's may hold a secret (a proxy's password)."""
     present = parse_json(gateway.found.daemon_json)
-    ours = daemon.wanted(gateway.settings)
+    ours = daemon.wanted(gateway.settings, gateway.machine.card(gateway.settings))
     before = parse_json(host.get_fact(Text, path=docker.OURS))
     merged, _ = daemon.merge(present, before, ours)
     keys = ours.keys() | before.keys()
@@ -97,7 +97,7 @@ def _secrets(gateway: Gateway) -> Iterator[str]:
 
 
 def _images(gateway: Gateway) -> Iterator[str]:
-    wanted = images.wanted(gateway.settings)
+    wanted = images.wanted(gateway.settings, gateway.machine)
     how = "pulled" if gateway.settings.images_source == "registry" else "loaded from the archive"
     present = host.get_fact(Images, references=wanted)
     for image in wanted:
@@ -107,6 +107,11 @@ def _images(gateway: Gateway) -> Iterator[str]:
 
 def _services(gateway: Gateway) -> Iterator[str]:
     found = {c.service: c for c in host.get_fact(Containers)}
+    for engine, inputs in gateway.rendered.engines.items():
+        if engine not in found:
+            yield f"engine {engine} would be created"
+        elif found[engine].inputs != inputs or found[engine].stale:
+            yield f"engine {engine} would be recreated: what it runs with has changed"
     for service, inputs in gateway.rendered.inputs.items():
         container = found.get(service)
         if container is None:

@@ -14,7 +14,11 @@ def deploy(gateway: Gateway) -> None:
     # Compose cannot change a network that is in use.
     apart(
         name="Make way for changed networks",
-        subnets={"edge": str(settings.network_subnet), "inner": str(settings.network_inner_subnet)},
+        subnets={
+            "edge": str(settings.network_subnet),
+            "inner": str(settings.network_inner_subnet),
+            "engines": str(settings.network_engines_subnet),
+        },
     )
     service = Service(
         "postgres",

@@ -6,9 +6,13 @@ from ipaddress import IPv4Network
 from pyinfra import logger
 from pyinfra.api.exceptions import DeployError
 
+from gatehouse.deploys import card
 from gatehouse.deploys.facts import Host, parse_json
 from gatehouse.render import Machine
 from gatehouse.settings import Settings
+
+# The bytes "GGUF".
+_GGUF = "47475546"
 
 SYSTEMS = {
     "debian 12": "Debian 12",
@@ -24,6 +28,8 @@ def refuse(settings: Settings, found: Host) -> None:
     if reasons:
         lines = "\n".join(f"  - {reason}" for reason in reasons)
         raise DeployError(f"this host cannot be provisioned, nothing was touched:\n{lines}")
+    for warning in card.warnings(settings, found.gpus):
+        logger.warning(f"    {warning}")
     workers = Machine(found.cores, found.memory_mib).workers(settings)
     if workers < settings.litellm_workers:
         logger.info(
@@ -61,6 +67,49 @@ def problems(settings: Settings, found: Host) -> list[str]:
             "another secrets_gid"
         )
     reasons += _ports(settings, found) + _networks(settings, found) + _daemon_json(found)
+    reasons += card.problems(settings, found.gpus)
+    reasons += _gpu_requests(settings, found) + _model_files(settings, found)
+    return reasons
+
+
+def _gpu_requests(settings: Settings, found: Host) -> list[str]:
+    if settings.gpu_mode == "nvidia" or card.card(settings, found.gpus) == "nvidia":
+        return []
+    why = "; ".join(card.warnings(settings, found.gpus)) or "this host has none that can be used"
+    return [
+        f"engine {engine.name} needs a GPU ({engine.kind}, device = {engine.device!r}), and {why}: "
+        "switch the engine off, or give it a card"
+        for engine in settings.active_engines
+        if engine.needs_gpu
+    ]
+
+
+def model_files(settings: Settings) -> list[str]:
+    """Give the paths of the model files that engines need on the host."""
+    return [
+        f"{settings.models_dir}/{engine.file}" for engine in settings.active_engines if engine.file
+    ]
+
+
+def _model_files(settings: Settings, found: Host) -> list[str]:
+    reasons = []
+    for engine in settings.active_engines:
+        if not engine.file:
+            continue
+        path = f"{settings.models_dir}/{engine.file}"
+        file = found.model_files.get(path)
+        if file is None and settings.models_pull and engine.repository:
+            continue
+        if file is None:
+            reasons.append(
+                f"{path} of engine {engine.name} is missing: copy it there, or let the deploy "
+                "pull it (models_pull = True)"
+            )
+        elif engine.kind in {"llamacpp", "embed", "rerank"} and file.magic != _GGUF:
+            reasons.append(
+                f"{path} of engine {engine.name} is no GGUF file (it begins with "
+                f"{file.magic or 'nothing'}, {file.size} bytes): remove it and pull it again"
+            )
     return reasons
 
 
@@ -70,6 +119,7 @@ def _ports(settings: Settings, found: Host) -> list[str]:
         "postgres_port": settings.postgres_port,
         "redis_port": settings.redis_port,
     }
+    ports |= {f"engine {engine.name}": engine.port for engine in settings.active_engines}
     return [
         f"port {port} is taken by {found.listeners[port]}: stop it, or give {key} another port"
         for key, port in ports.items()
@@ -81,13 +131,15 @@ def _networks(settings: Settings, found: Host) -> list[str]:
     wanted = {
         "network_subnet": settings.network_subnet,
         "network_inner_subnet": settings.network_inner_subnet,
+        "network_engines_subnet": settings.network_engines_subnet,
     }
     return [
         f"{key} = {network} overlaps {route}, which this host reaches through {device}: choose "
         "another"
         for key, network in wanted.items()
         for route, device in found.routes.items()
-        if device not in {"gw-edge", "gw-inner"} and network.overlaps(IPv4Network(route))
+        if device not in {"gw-edge", "gw-inner", "gw-engines"}
+        and network.overlaps(IPv4Network(route))
     ]
 
 

@@ -18,6 +18,7 @@ def variables(settings: Settings, machine: Machine) -> dict[str, str]:
         "GATEHOUSE_BIND": str(s.network_bind_address),
         "GATEHOUSE_SUBNET": str(s.network_subnet),
         "GATEHOUSE_INNER_SUBNET": str(s.network_inner_subnet),
+        "GATEHOUSE_ENGINES_SUBNET": str(s.network_engines_subnet),
         "GATEHOUSE_HOST_ADDRESS": str(s.network_subnet[1]),
         "GATEHOUSE_SECRETS_GID": str(s.secrets_gid),
         "GATEHOUSE_LOG_MAX": f"{s.docker_log_max_mib}m",

@@ -1,10 +1,11 @@
 """The proxy's configuration."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from gatehouse.render.machine import Machine
 from gatehouse.render.template import template
-from gatehouse.settings import Model, Settings
+from gatehouse.settings import Engine, Model, Settings
 from gatehouse.settings.models import offered, resolved
 
 
@@ -19,7 +20,7 @@ def config(settings: Settings, machine: Machine) -> str:
         settings=settings,
         workers=workers,
         pool_per_worker=max(1, settings.litellm_pool_connections // workers),
-        model_list=[entry(model) for model in in_file],
+        model_list=[entry(model, _engines(settings)) for model in in_file],
         aliases=aliases,
         fallbacks=_fallbacks(settings.models_fallbacks, names, aliases),
         context_fallbacks=_fallbacks(settings.models_context_fallbacks, names, aliases),
@@ -29,7 +30,20 @@ def config(settings: Settings, machine: Machine) -> str:
 def seed(settings: Settings, machine: Machine) -> list[dict[str, Any]]:
     """Give the models that a deploy adds to the database, where the database is the truth."""
     names = offered(settings.all_models, settings.models_enable, machine.provider_keys)
-    return [entry(model) for model in names.values() if not _in_file(settings, model)]
+    engines = _engines(settings)
+    return [entry(model, engines) for model in names.values() if not _in_file(settings, model)]
+
+
+def _engines(settings: Settings) -> dict[str, Engine]:
+    return {engine.name: engine for engine in settings.all_engines}
+
+
+def _engine_base(engine: Engine, model: Model) -> str:
+    """Give the address of an engine as LiteLLM wants it: what it adds depends on the provider."""
+    base = f"http://host.docker.internal:{engine.port}"
+    # Rerankers of this provider get /rerank added, and Ollama its own paths.
+    plain = model.kind == "rerank" or engine.kind == "ollama"
+    return base if plain else f"{base}/v1"
 
 
 def _in_file(settings: Settings, model: Model) -> bool:
@@ -37,17 +51,19 @@ def _in_file(settings: Settings, model: Model) -> bool:
     return settings.litellm_config_source == "file" or model.mock_response is not None
 
 
-def entry(model: Model) -> dict[str, Any]:
-    """Give one entry of LiteLLM's model_list."""
+def entry(model: Model, engines: Mapping[str, Engine]) -> dict[str, Any]:
+    """Give one entry of LiteLLM's model_list; `engines` are the host's, by name."""
+    engine = engines.get(model.engine or "")
     params = {
         "model": model.backend,
-        "api_base": model.api_base,
+        "api_base": _engine_base(engine, model) if engine else model.api_base,
         "api_key": f"os.environ/{model.api_key}" if model.api_key else "none",
         "timeout": model.timeout_seconds,
         "rpm": model.rpm,
         "max_retries": model.retries,
         "max_tokens": model.max_tokens if model.kind == "chat" else None,
         "keep_alive": model.keep_alive,
+        "keepalive_seconds": model.keepalive_seconds,
         "mock_response": model.mock_response,
     }
     info = {

@@ -1,8 +1,9 @@
 """What the host is, as far as rendering depends on it."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from gatehouse.settings import Settings
+from gatehouse.settings import Engine, Settings
 
 _ASSUMED_CORES = 4
 _ASSUMED_MEMORY_MIB = 16384
@@ -12,11 +13,24 @@ _BASE_MIB = 512
 
 @dataclass(frozen=True)
 class Machine:
-    """Cores, memory in MiB, and the names of the provider keys that the host holds."""
+    """Cores, memory in MiB, names of the provider keys that the host holds, and NVIDIA GPUs.
+
+    `gpus` counts those that can be used: their driver answers.
+    """
 
     cores: int = _ASSUMED_CORES
     memory_mib: int = _ASSUMED_MEMORY_MIB
     provider_keys: frozenset[str] = frozenset()
+    gpus: int = 0
+
+    def card(self, settings: Settings) -> Literal["nvidia", "none"]:
+        """Tell what engines run on where they have the choice."""
+        wanted = settings.gpu_mode == "nvidia" or (settings.gpu_mode == "auto" and self.gpus > 0)
+        return "nvidia" if wanted else "none"
+
+    def engine_memory_mib(self, engine: Engine) -> int:
+        """Give the memory limit of an engine in MiB, as set or three quarters of the machine's."""
+        return engine.ram_mib or (self.memory_mib * 3) // 4
 
     def workers(self, settings: Settings) -> int:
         """Give the number of workers: as set, within cores and half of the memory, at least 1."""

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from gatehouse.render import docker, litellm
+from gatehouse.render import docker, engines, gpu, litellm
 from gatehouse.render.environment import dotenv, inputs_hash, variables
 from gatehouse.render.file import File
 from gatehouse.render.machine import Machine
@@ -27,10 +27,11 @@ SERVICES = {
 
 @dataclass(frozen=True)
 class Rendered:
-    """The files by absolute path, and for each service the hash of what it runs with."""
+    """The files by absolute path, and the hash of what each service and engine runs with."""
 
     files: dict[str, File]
     inputs: dict[str, str]
+    engines: dict[str, str]
 
     @property
     def release(self) -> dict[str, File]:
@@ -54,7 +55,9 @@ def render(settings: Settings, machine: Machine) -> Rendered:
     """Render every file of one host. Secrets are references to files or the environment."""
     values = variables(settings, machine)
     release = {
-        "compose.yaml": template("compose/compose.yaml", components=COMPONENTS, secrets=SECRETS),
+        "compose.yaml": template(
+            "compose/compose.yaml", components=(*COMPONENTS, "engines"), secrets=SECRETS
+        ),
         "compose/hardened.yaml": plain("hardened.yaml"),
         "redis/redis.conf": template("redis/redis.conf", settings=settings),
         "redis/start.sh": plain("redis/start.sh"),
@@ -73,20 +76,33 @@ def render(settings: Settings, machine: Machine) -> Rendered:
     }
     job = f"{inputs['litellm-migrate']} {settings.litellm_image}"
     inputs["litellm-migrate"] = hashlib.sha256(job.encode()).hexdigest()[:16]
+    release["compose/engines.yaml"], of_engines = engines.compose(settings, machine, shared)
+    release["engines/engines.json"] = engines.runtime(settings, machine)
+    release["engines/proxy.sh"] = engines.proxy()
     values |= {
         f"GATEHOUSE_{service.upper().replace('-', '_')}_INPUTS": digest
         for service, digest in inputs.items()
     }
     release[".env"] = dotenv(values)
     files = {f"{CURRENT}/{path}": File(content) for path, content in release.items()}
-    files["/etc/docker/daemon.json"] = File(docker.text(docker.wanted(settings)))
+    files["/etc/docker/daemon.json"] = File(
+        docker.text(docker.wanted(settings, machine.card(settings)))
+    )
     files["/etc/gatehouse/settings.json"] = File(
         settings.model_dump_json(indent=2) + "\n", "640", group=settings.host_group
     )
     files["/etc/gatehouse/firewall.sh"] = File(
-        template("firewall/firewall.sh", settings=settings), "640", group=settings.host_group
+        template(
+            "firewall/firewall.sh",
+            settings=settings,
+            engines_with_egress=engines.with_egress(settings),
+        ),
+        "640",
+        group=settings.host_group,
     )
     files["/etc/systemd/system/gatehouse-firewall.service"] = File(
         template("firewall/gatehouse-firewall.service")
     )
-    return Rendered(dict(sorted(files.items())), inputs)
+    files |= engines.units(settings, machine)
+    files |= gpu.files(settings, machine.card(settings))
+    return Rendered(dict(sorted(files.items())), inputs, of_engines)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from gatehouse.settings.engines import Engine
 from gatehouse.settings.model import COMPONENTS, Settings
 from gatehouse.settings.models import Model
 from gatehouse.settings.rules import RULES, Unavailable, Valid, suggestion
@@ -18,6 +19,12 @@ RENAMED: dict[str, str] = {}
 
 # Data that pyinfra's connectors and global arguments read, never settings of ours.
 _PYINFRA = ("ssh_", "fake_", "_")
+
+# Component → what one entry of its list is called, and what fields that has.
+ENTRIES: dict[str, tuple[str, type[BaseModel]]] = {
+    "models": ("a model", Model),
+    "engines": ("an engine", Engine),
+}
 
 _STRICT = ConfigDict(strict=True)
 
@@ -71,7 +78,8 @@ def validate(values: Mapping[str, Any]) -> Settings:
                 valid[key] = adapter.validate_python(given[key])
             except ValidationError as error:
                 problems.extend(_field_problems(key, error))
-    valid["model_names"] = list(_model_names(given))
+    valid["model_names"] = list(_names(given, "models", "models_extra"))
+    valid["engine_names"] = list(_names(given, "engines", "engines_extra"))
     problems.extend(_unknown(given))
     for rule in RULES:
         try:
@@ -83,9 +91,9 @@ def validate(values: Mapping[str, Any]) -> Settings:
     return Settings(**given)
 
 
-def _model_names(given: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names in the model lists, of invalid entries too: they are not "no such model"."""
-    for key in ("models", "models_extra"):
+def _names(given: Mapping[str, Any], *keys: str) -> Iterator[str]:
+    """Yield the names in the lists, of invalid entries too: they are not "no such model"."""
+    for key in keys:
         entries = given.get(key)
         for entry in entries if isinstance(entries, list) else []:
             if isinstance(entry, dict) and isinstance(entry.get("name"), str):
@@ -104,15 +112,16 @@ def _unknown(given: Mapping[str, Any]) -> Iterator[Problem]:
 def _field_problems(key: str, error: ValidationError) -> Iterator[Problem]:
     for details in error.errors(include_url=False):
         path = [str(step) for step in details["loc"]]
-        yield Problem("/".join([key, *path]), _words(details))
+        yield Problem("/".join([key, *path]), _words(key, details))
 
 
-def _words(details: ErrorDetails) -> str:
+def _words(key: str, details: ErrorDetails) -> str:
     """Say what was found and what was expected; pydantic's message names the bound or the type."""
     message = details["msg"].removeprefix("Value error, ")
     if details["type"] == "extra_forbidden":
-        close = suggestion(str(details["loc"][-1]), list(Model.model_fields))
-        return f"is not a field of a model{close}"
+        noun, entry = ENTRIES[key.split("_", 1)[0]]
+        close = suggestion(str(details["loc"][-1]), list(entry.model_fields))
+        return f"is not a field of {noun}{close}"
     if details["type"] == "missing":
         return "is missing"
     words = f"{message[0].lower()}{message[1:]}"

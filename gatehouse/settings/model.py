@@ -1,6 +1,8 @@
 """All settings together."""
 
 from gatehouse.settings.docker import DockerSettings
+from gatehouse.settings.engines import Engine, EnginesSettings, active
+from gatehouse.settings.gpu import GpuSettings
 from gatehouse.settings.host import HostSettings
 from gatehouse.settings.images import ImagesSettings
 from gatehouse.settings.litellm import LitellmSettings
@@ -20,6 +22,8 @@ COMPONENTS = (
     RedisSettings,
     LitellmSettings,
     ModelsSettings,
+    EnginesSettings,
+    GpuSettings,
 )
 
 
@@ -33,6 +37,8 @@ class Settings(
     RedisSettings,
     LitellmSettings,
     ModelsSettings,
+    EnginesSettings,
+    GpuSettings,
 ):
     """Every setting of one host, valid by itself and in combination."""
 
@@ -40,6 +46,16 @@ class Settings(
     def all_models(self) -> list[Model]:
         """The shipped models and the operator's own."""
         return [*self.models, *self.models_extra]
+
+    @property
+    def all_engines(self) -> list[Engine]:
+        """The shipped engines and the operator's own."""
+        return [*self.engines, *self.engines_extra]
+
+    @property
+    def active_engines(self) -> list[Engine]:
+        """The engines that are on, in their order."""
+        return active(self.all_engines, self.all_models, self.models_enable)
 
     @property
     def provider_keys(self) -> frozenset[str]:

@@ -21,7 +21,8 @@ _LOOPBACK = re.compile(r"^https?://(localhost|127\.\d+\.\d+\.\d+|\[::1\]|0\.0\.0
 _NEEDS_ADDRESS = {"hosted_vllm", "infinity", "openai_like", "ollama", "ollama_chat"}
 
 
-def _named(name: str) -> str:
+def model_name(name: str) -> str:
+    """Give the name back; raises `ValueError` when it breaks the naming convention."""
     if not MODEL_NAME.fullmatch(name):
         raise ValueError(
             "breaks the naming convention: [type]-[name]-[engine] with a type of chat, code, "
@@ -49,7 +50,7 @@ class Model(BaseModel):
 
     name: Annotated[
         str,
-        AfterValidator(_named),
+        AfterValidator(model_name),
         Field(description="[type]-[name]-[engine], or [name]-cloud or [name]-local."),
     ]
     backend: Annotated[
@@ -88,6 +89,41 @@ class Model(BaseModel):
     context_tokens: Annotated[
         int | None, Field(description="Longest question.", ge=1, le=100000000)
     ] = None
+    engine: Annotated[
+        str | None,
+        Field(
+            description="Name of the engine on this host that serves it: api_base follows from it, "
+            "and the engine is on when the model is.",
+        ),
+    ] = None
+    on_cold: Annotated[
+        Literal["wait", "fallback"],
+        Field(
+            description="While its engine sleeps or loads: wait for it, or let the first fallback "
+            "answer now while it loads for the next request.",
+        ),
+    ] = "wait"
+    cold_wait_seconds: Annotated[
+        int,
+        Field(
+            description="How much longer than timeout_seconds a request to a cold engine may take.",
+            ge=1,
+            le=3600,
+        ),
+    ] = 120
+    keepalive_seconds: Annotated[
+        int | None,
+        Field(
+            description="A stream that has nothing to say yet gets a comment this often, so that "
+            "nobody in between hangs up. None: no comments.",
+            ge=1,
+            le=300,
+        ),
+    ] = None
+    tool_choice_auto: Annotated[
+        bool,
+        Field(description="Turn `tool_choice: required`, which it fails at, into `auto`."),
+    ] = False
     keep_alive: Annotated[
         str | None,
         Field(
@@ -109,8 +145,15 @@ class Model(BaseModel):
             raise ValueError("ollama/ ignores keep_alive for chat: write ollama_chat/ instead")
         if self.keep_alive and provider not in {"ollama", "ollama_chat"}:
             raise ValueError(f"keep_alive is Ollama's, and the backend is {provider}/: remove it")
-        if provider in _NEEDS_ADDRESS and not self.api_base and self.mock_response is None:
-            raise ValueError(f"{provider}/ has no address of its own: give api_base")
+        if self.engine and self.api_base:
+            raise ValueError("an engine's address follows from its port: remove api_base")
+        addressed = self.api_base or self.engine or self.mock_response is not None
+        if provider in _NEEDS_ADDRESS and not addressed:
+            raise ValueError(f"{provider}/ has no address of its own: give api_base or engine")
+        if self.on_cold == "fallback" and not self.engine:
+            raise ValueError(
+                'only an engine can be cold: remove on_cold = "fallback", or give engine'
+            )
         return self
 
     @property
@@ -133,6 +176,21 @@ class ModelsSettings(Component):
     ]
     models_enable: Annotated[
         list[str], setting("Names of shipped models to switch on.", example=["embed-arctic-l-v2"])
+    ]
+    models_dir: Annotated[
+        str,
+        setting("Folder on the host with the engines' model files.", pattern=r"^/[\w./-]+$"),
+    ]
+    models_hub_url: Annotated[
+        str,
+        setting(
+            "Model hub, or a mirror of it, that `gatehouse models pull` gets files from.",
+            pattern=r"^https?://[\w.:/-]+$",
+        ),
+    ]
+    models_pull: Annotated[
+        bool,
+        setting("Let a deploy pull the model files that are missing (they can be very large)."),
     ]
     models_aliases: Annotated[
         dict[str, list[str]],

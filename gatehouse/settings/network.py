@@ -17,7 +17,7 @@ def _network(value: object) -> object:
 
 
 class NetworkSettings(Component):
-    """Where the published ports listen, and the two bridge networks behind them."""
+    """Where the published ports listen, and the three bridge networks behind them."""
 
     network_bind_address: Annotated[
         IPv4Address,
@@ -43,4 +43,9 @@ class NetworkSettings(Component):
         IPv4Network,
         BeforeValidator(_network),
         setting("Subnet of the bridge between the proxy, Postgres and Redis; it has no way out."),
+    ]
+    network_engines_subnet: Annotated[
+        IPv4Network,
+        BeforeValidator(_network),
+        setting("Subnet of the bridge that the engines' containers are on, each with its address."),
     ]

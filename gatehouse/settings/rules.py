@@ -8,12 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from ipaddress import IPv4Network
+from itertools import combinations
 from typing import Any
 
 from gatehouse.settings import version
+from gatehouse.settings.engines import Engine, active
 from gatehouse.settings.models import ALIAS_NAME
 
 _WIDEST, _NARROWEST = 16, 28
+# Of the engines' subnet: those below are the host's and Docker's own.
+FIRST_ADDRESS = 10
+_OTHERS = ("vllm", "ollama", "tgi")
 Found = Iterator[tuple[str, str]]
 
 
@@ -55,26 +60,25 @@ def bind_address(s: Valid) -> Found:
 
 def subnets(s: Valid) -> Found:
     """The networks are private, big enough and apart."""
-    both: dict[str, IPv4Network] = {
+    networks: dict[str, IPv4Network] = {
         "network_subnet": s.network_subnet,
         "network_inner_subnet": s.network_inner_subnet,
+        "network_engines_subnet": s.network_engines_subnet,
     }
-    for key, network in both.items():
+    for key, network in networks.items():
         if (
             not network.is_private
             or network.is_loopback
             or not _WIDEST <= network.prefixlen <= _NARROWEST
         ):
             yield key, f"{network} must be a private IPv4 network between /16 and /28"
-    if s.network_subnet.overlaps(s.network_inner_subnet):
-        yield (
-            "network_inner_subnet",
-            f"{s.network_inner_subnet} overlaps network_subnet = {s.network_subnet}: choose anew",
-        )
+    for (first, one), (second, other) in combinations(networks.items(), 2):
+        if one.overlaps(other):
+            yield second, f"{other} overlaps {first} = {one}: choose anew"
 
 
 def ports(s: Valid) -> Found:
-    """No port is used twice."""
+    """No port is used twice, by an engine that is on neither."""
     used: dict[int, str] = {}
     for key in ("litellm_port", "postgres_port", "redis_port"):
         try:
@@ -84,11 +88,19 @@ def ports(s: Valid) -> Found:
         if port in used:
             yield key, f"{port} is already {used[port]}: give one of them another port"
         used.setdefault(port, key)
+    for engine in _active(s):
+        if engine.port in used:
+            yield (
+                f"engines/{engine.name}/port",
+                f"{engine.port} is already {used[engine.port]}: give one of them another port",
+            )
+        used.setdefault(engine.port, f"the port of engine {engine.name}")
 
 
 def images(s: Valid) -> Found:
     """Images are pinned, and LiteLLM's version is not refused."""
-    for key in ("postgres_image", "redis_image"):
+    engines = [f"engines_{kind}_image" for kind in ("llamacpp", "llamacpp_gpu", *_OTHERS)]
+    for key in ("postgres_image", "redis_image", *engines):
         try:
             image = getattr(s, key)
         except Unavailable:
@@ -144,9 +156,75 @@ def group(s: Valid) -> Found:
 
 def model_names(s: Valid) -> Found:
     """No two models have one name."""
-    for name, count in Counter(s.model_names).items():
-        if count > 1:
-            yield "models_extra", f"{name!r} is defined {count} times: rename one of them"
+    for key, names in (("models_extra", s.model_names), ("engines_extra", s.engine_names)):
+        for name, count in Counter(names).items():
+            if count > 1:
+                yield key, f"{name!r} is defined {count} times: rename one of them"
+
+
+def _active(s: Valid) -> list[Engine]:
+    return active([*s.engines, *s.engines_extra], [*s.models, *s.models_extra], s.models_enable)
+
+
+def engines(s: Valid) -> Found:
+    """Engines that are on can be run as they are described."""
+    everything = [*s.engines, *s.engines_extra]
+    room = s.network_engines_subnet.num_addresses - FIRST_ADDRESS - 1
+    if len(everything) > room:
+        yield (
+            "network_engines_subnet",
+            f"{s.network_engines_subnet} holds {room} engines, and there are {len(everything)}: "
+            "choose a larger one",
+        )
+    for engine in everything:
+        if engine.idle_seconds < s.engines_health_interval_seconds:
+            yield (
+                f"engines/{engine.name}/idle_seconds",
+                f"{engine.idle_seconds} is below engines_health_interval_seconds = "
+                f"{s.engines_health_interval_seconds:g}: it would stop before it is seen to be "
+                "ready",
+            )
+
+
+def engine_images(s: Valid) -> Found:
+    """Images of engines that are on are pinned."""
+    for engine in _active(s):
+        if engine.image and version.floating(engine.image):
+            message = f"{engine.image} can be another image tomorrow: pin a version or a digest"
+            yield f"engines/{engine.name}/image", message
+
+
+def engine_devices(s: Valid) -> Found:
+    """No engine that is on asks for a GPU where none is to be used."""
+    for engine in _active(s) if s.gpu_mode == "none" else ():
+        if engine.needs_gpu:
+            yield (
+                f"engines/{engine.name}/device",
+                'needs a GPU, and gpu_mode = "none" rules it out: switch the engine off, or the '
+                "mode on",
+            )
+
+
+def engine_references(s: Valid) -> Found:
+    """What a model says of its engine is true of it."""
+    by_name = {engine.name: engine for engine in [*s.engines, *s.engines_extra]}
+    for model in [*s.models, *s.models_extra]:
+        if not model.engine:
+            continue
+        key = f"models/{model.name}"
+        if model.engine not in s.engine_names:
+            close = suggestion(model.engine, s.engine_names)
+            yield f"{key}/engine", f"there is no engine {model.engine!r}{close}"
+        elif (engine := by_name.get(model.engine)) and engine.kind == "vllm":
+            served = model.backend.split("/", 1)[1]
+            if served != engine.name:
+                yield f"{key}/backend", f"vLLM serves it as {engine.name!r}, not {served!r}"
+        if model.on_cold == "fallback" and not s.models_fallbacks.get(model.name):
+            yield (
+                f"{key}/on_cold",
+                f'"fallback" needs somebody to fall back to: give models_fallbacks an entry '
+                f"{model.name!r}",
+            )
 
 
 def references(s: Valid) -> Found:
@@ -214,6 +292,10 @@ RULES: tuple[Callable[[Valid], Found], ...] = (
     connections,
     group,
     model_names,
+    engines,
+    engine_images,
+    engine_devices,
+    engine_references,
     references,
     cycles,
 )

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Literal, Union, get_args, get_origin
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from gatehouse.settings.load import ENTRIES
 from gatehouse.settings.model import COMPONENTS
-from gatehouse.settings.models import Model
 
 _NAMES = {
     str: "text",
@@ -19,7 +20,9 @@ _NAMES = {
     type(None): "None",
     IPv4Address: "IPv4 address",
     IPv4Network: "IPv4 network",
-    Model: "model",
+    dict[str, list[str]]: "name → list of names",
+    dict[str, str]: "name → text",
+    **{entry: noun.split(" ", 1)[1] for noun, entry in ENTRIES.values()},
 }
 _LONG = 60
 HEAD = ("Setting", "Type", "Unit", "Default", "Meaning")
@@ -40,9 +43,9 @@ def rows(defaults: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str]
             )
 
 
-def model_rows() -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield the same for the fields of one entry of `models`."""
-    for key, field in Model.model_fields.items():
+def entry_rows(entry: type[BaseModel]) -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield the same for the fields of one entry of a list, `models` for example."""
+    for key, field in entry.model_fields.items():
         default = "" if field.is_required() else _default(field.default)
         yield key, _type(field.annotation) + _bounds(field), "", default, field.description or ""
 
@@ -56,9 +59,9 @@ def markdown(defaults: Mapping[str, Any]) -> str:
         "`make settings` checks them without touching a host and prints this table; "
         "`make docs` writes this page.\n",
         _markdown_table(rows(defaults)),
-        "\n## Fields of a model\n",
-        _markdown_table(model_rows()),
     ]
+    for noun, entry in ENTRIES.values():
+        parts += [f"\n## Fields of {noun}\n", _markdown_table(entry_rows(entry))]
     return "\n".join(parts)
 
 
@@ -72,7 +75,7 @@ def _markdown_table(table: Iterator[tuple[str, ...]]) -> str:
 
 def _default(value: Any) -> str:  # noqa: ANN401 - a default of any type
     if isinstance(value, list) and value and isinstance(value[0], dict):
-        return f"{len(value)} models, see group_data/all.py"
+        return f"{len(value)} entries, see group_data/all.py"
     if isinstance(value, dict) and len(str(value)) > _LONG:
         return f"{len(value)} entries, see group_data/all.py"
     return json.dumps(value, default=str) if isinstance(value, list | dict | str) else str(value)
@@ -86,8 +89,6 @@ def _type(annotation: Any) -> str:  # noqa: ANN401 - a type expression
         return " or ".join(_type(choice) for choice in get_args(annotation))
     if origin is list:
         return f"list of {_type(get_args(annotation)[0])}s"
-    if origin is dict:
-        return "name → list of names"
     return _NAMES.get(annotation, str(annotation))
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from gatehouse.checks import Check, every
-from gatehouse.deploys.host import DIRECTORIES
+from gatehouse.deploys.host import DIRECTORIES, READERS
 from gatehouse.deploys.secrets import DIRECTORY, GROUP, PROVIDERS
 from gatehouse.render.tree import SECRETS
 from tests.given import BARE_HOST, rendered, settings
@@ -33,9 +33,10 @@ def deployed() -> Answers:
     """Give a host on which the shipped settings were deployed."""
     tree = rendered()
     paths = [
-        f"{path}|directory|{mode}|root|{'gatehouse' if readers else 'root'}"
-        for path, (mode, readers) in DIRECTORIES.items()
+        f"{path}|directory|{mode}|{owner}|{'gatehouse' if group is READERS else group}"
+        for path, (mode, owner, group) in DIRECTORIES.items()
     ]
+    paths.append("/run/gatehouse/engines|directory|755|root|root")
     paths.append(f"{PROVIDERS}|directory|750|root|{GROUP}")
     paths += [f"{DIRECTORY}/{name}|regular file|440|root|{GROUP}" for name in SECRETS]
     for path, file in tree.files.items():

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.given import PROVIDER_KEY, run
+from tests.given import PROVIDER_KEY, model, run
 from tests.plan.host import Answers, bare, deployed, inventory
 
 ORDER = [
@@ -28,13 +28,20 @@ ORDER = [
     "Postgres | Make way for changed networks",
     "Postgres | Have it healthy",
     "Redis | Have it healthy",
+    "Engines | Remove what is off",
+    "Engines | Write the units",
+    "Engines | Make the runtime directory",
     "LiteLLM | Migrate the database",
     "LiteLLM | Have it healthy",
     "Health | Check the gateway",
     "Health | Remember the release as good",
 ]
-# On a bare host there is nothing to take over and no network in the way.
-QUIET = {"Secrets | Take over provider keys", "Postgres | Make way for changed networks"}
+# On a bare host there is nothing to take over, no network in the way and no engine to remove.
+QUIET = {
+    "Secrets | Take over provider keys",
+    "Postgres | Make way for changed networks",
+    "Engines | Remove what is off",
+}
 
 
 def plan(place: Path, answers: Answers, **data: object) -> dict[str, bool]:
@@ -74,9 +81,7 @@ def test_changed_setting_changes_what_depends_on_it(place: Path) -> None:
 
 def test_database_mode_can_be_planned_on_a_bare_host(place: Path) -> None:
     """Models are added once the proxy is healthy; for a plan it need not run."""
-    planned = plan(
-        place, bare(), litellm_config_source="database", models_enable=["rerank-bge-v2-m3"]
-    )
+    planned = plan(place, bare(), litellm_config_source="database", models_extra=[model()])
     assert list(planned)[-4:-1] == [
         "LiteLLM | Have it healthy",
         "LiteLLM | Add new models to the database",

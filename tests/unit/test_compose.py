@@ -58,7 +58,7 @@ def test_services_are_the_ones_that_are_hashed() -> None:
 
 def test_components_are_included() -> None:
     """compose.yaml includes each component's file."""
-    assert TOP["include"] == [f"compose/{component}.yaml" for component in COMPONENTS]
+    assert TOP["include"] == [f"compose/{component}.yaml" for component in (*COMPONENTS, "engines")]
 
 
 def test_service_inherits_the_hardened_base(name: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from gatehouse.deploys.images import wanted
 from gatehouse.settings.version import floating, refusal, tag
-from tests.given import problems, settings
+from tests.given import MACHINE, problems, settings
 
 NAME = "ghcr.io/berriai/litellm-non_root"
 DIGEST = "@sha256:" + "0" * 64
@@ -95,5 +95,5 @@ def test_archive_is_needed_when_images_come_from_one() -> None:
 
 def test_every_image_is_fetched() -> None:
     """What the deploy fetches is what the settings name."""
-    found = wanted(settings(redis_image="redis:8"))
+    found = wanted(settings(redis_image="redis:8"), MACHINE)
     assert sorted(found) == sorted(["postgres:16-alpine", "redis:8", f"{NAME}:v1.108.12"])

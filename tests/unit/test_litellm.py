@@ -22,6 +22,7 @@ CLOUD = "qwen3-coder-480b-cloud"
 KNOWN = {
     "general_settings": {
         "background_health_checks",
+        "disable_model_info_refresh",
         "database_connection_pool_limit",
         "database_connection_timeout",
         "database_url",
@@ -121,6 +122,7 @@ def test_keys_that_are_gone_are_not_written() -> None:
         ("general_settings", "disable_error_logs", False),
         ("general_settings", "health_check_details", False),
         ("general_settings", "background_health_checks", False),
+        ("general_settings", "disable_model_info_refresh", True),
         ("general_settings", "ui_access_mode", "admin_only"),
         ("general_settings", "forward_client_headers_to_llm_api", False),
         ("general_settings", "maximum_spend_logs_retention_period", "90d"),

@@ -122,7 +122,7 @@ def test_secret_in_a_model_is_refused_unseen(fields: dict[str, object]) -> None:
 def test_problem_of_a_whole_model_does_not_repeat_it() -> None:
     """A mistake between two fields is a sentence, not the model again."""
     message = problems(models_extra=[model(api_base=None)])["models_extra/0"]
-    assert message.endswith("give api_base")
+    assert message.endswith("give api_base or engine")
 
 
 def test_model_without_a_name_is_refused() -> None:

@@ -51,7 +51,7 @@ def test_unfit_host_is_refused(changes: dict[str, object], reason: str) -> None:
     [
         {"listeners": {4000: "docker-proxy"}, "own_ports": frozenset({4000})},
         {"listeners": {80: NGINX, 22: "sshd"}},
-        {"routes": {"172.30.40.0/24": "gw-edge", "172.30.42.0/24": "eth0"}},
+        {"routes": {"172.30.40.0/24": "gw-edge", "172.30.43.0/24": "eth0"}},
         {"secrets_group": "gatehouse-secrets"},
         {"daemon_json": '{"log-driver": "journald"}'},
         {"memory_mib": 3500, "disk_mib": 10 * 1024},

@@ -83,6 +83,7 @@ def test_files_have_their_places() -> None:
         "/etc/gatehouse/firewall.sh",
         "/etc/gatehouse/settings.json",
         "/etc/systemd/system/gatehouse-firewall.service",
+        "/etc/tmpfiles.d/gatehouse.conf",
     ]
     assert {".env", "compose.yaml", "litellm/config.yaml"} <= BEFORE.release.keys()
 

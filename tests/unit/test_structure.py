@@ -11,7 +11,7 @@ from gatehouse.__main__ import main
 from gatehouse.render.template import ROOT
 from gatehouse.settings import Settings
 from gatehouse.settings.model import COMPONENTS as SETTINGS
-from tests.given import rendered
+from tests.given import model, rendered
 
 COMPONENTS = sorted(
     path.stem for path in (ROOT / "compose").glob("*.yaml") if path.stem != "hardened"
@@ -112,7 +112,7 @@ def test_file_beside_compose_is_shipped() -> None:
     """Every file below compose/ is part of a release."""
     everything = (
         rendered().release
-        | rendered(litellm_config_source="database", models_enable=["embed-arctic-l-v2"]).release
+        | rendered(litellm_config_source="database", models_extra=[model()]).release
     )
     shipped = {file.content for file in everything.values()}
     for path in (ROOT / "compose").rglob("*"):

@@ -1,0 +1,86 @@
+"""Package repositories of others, each trusted by one key of its own."""
+
+import shlex
+from dataclasses import dataclass
+from io import StringIO
+
+from pyinfra import host
+from pyinfra.api import FileUploadCommand, StringCommand, operation
+
+from gatehouse.deploys import Commands
+from gatehouse.deploys.facts import Run, Text
+from gatehouse.deploys.packages import install
+
+# The primary keys in a file, one a line. Another key beside the right one would be trusted too.
+_PRIMARY = 'awk -F: \'$1 == "pub" { k = 1 } $1 == "fpr" && k { print $10; k = 0 }\''
+
+
+@dataclass(frozen=True)
+class Source:
+    """One repository. `mend` says which settings help when its key is not the expected one."""
+
+    name: str
+    uri: str
+    suite: str
+    component: str
+    key_url: str
+    fingerprint: str
+    mend: str
+
+    @property
+    def path(self) -> str:
+        """Where apt reads of it."""
+        return f"/etc/apt/sources.list.d/gatehouse-{self.name}.sources"
+
+    @property
+    def key(self) -> str:
+        """Where its key is."""
+        return f"/etc/apt/keyrings/{self.name}.asc"
+
+    @property
+    def text(self) -> str:
+        """What apt reads."""
+        component = f"Components: {self.component}\n" if self.component else ""
+        return (
+            f"Types: deb\nURIs: {self.uri}\nSuites: {self.suite}\n{component}"
+            f"Signed-By: {self.key}\n"
+        )
+
+
+@operation()
+def known(source: Source) -> Commands:
+    """Ensure that apt knows the repository, with a key of the expected fingerprint.
+
+    Where the operator's own entry names it already, that one stays alone: two entries with
+    different keys keep apt from reading any list at all.
+    """
+    if host.get_fact(Text, path=source.path) == source.text:
+        host.noop("the repository is known")
+        return
+    prefix = shlex.quote(source.uri.split("$", 1)[0].rstrip("/"))
+    theirs = host.get_fact(
+        Run,
+        command=f"grep -rlsF -- {prefix} /etc/apt/sources.list /etc/apt/sources.list.d | "
+        f"grep -vxF {source.path} | grep -E '[.](list|sources)$' || true",
+    )["out"].strip()
+    if theirs:
+        host.noop(f"the repository is known by {theirs}")
+        return
+    url, key = shlex.quote(source.key_url), source.key
+    # -f: an error page is no key.
+    fetch = f"curl -fsSL {url}"
+    if source.key_url.startswith("file://"):
+        fetch = f"cat {shlex.quote(source.key_url.removeprefix('file://'))}"
+    sorry = shlex.quote(
+        f"no key with the fingerprint {source.fingerprint} at {source.key_url}, or more than that "
+        f"one: {source.mend}"
+    )
+    yield install(["ca-certificates", "curl", "gpg"])
+    yield StringCommand(
+        f"install -d -m 755 /etc/apt/keyrings && {fetch} >{key}.new && "
+        f'[ "$(gpg --show-keys --with-colons {key}.new | {_PRIMARY})" = {source.fingerprint} ] && '
+        f"chmod 644 {key}.new && mv {key}.new {key} || "
+        f"{{ rm -f {key}.new; echo {sorry} >&2; exit 1; }}"
+    )
+    yield FileUploadCommand(StringIO(source.text), f"{source.path}.new")
+    yield StringCommand(f"chmod 644 {source.path}.new && mv {source.path}.new {source.path}")
