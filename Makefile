@@ -4,7 +4,7 @@ PY := .venv/bin/python
 LOCAL := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down deploy plan settings docs render verify where test unit plan-test host lint format bench lock clean
+.PHONY: help demo demo-down deploy plan settings docs render verify where test unit plan-test host lint format bench lock wheels clean
 
 help: ## Show these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -59,8 +59,12 @@ format: $(LOCAL) ## Put the code into its one form
 bench: $(LOCAL) ## Measure deploys and the gateway against LiteLLM's stock start
 	@$(PY) -m gatehouse.bench
 
-lock: $(LOCAL) ## Pin the dependencies anew
+lock: $(LOCAL) ## Pin the dependencies anew: the operator's, and the host's to the same versions
 	@.venv/bin/uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+	@.venv/bin/uv pip compile -q --group host -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements-host.lock
+
+wheels: $(LOCAL) ## Fetch the host's Python packages to build/wheels/, to carry them over
+	@$(PY) -m gatehouse.wheels
 
 clean: $(LOCAL) ## Remove everything that was built here, images too
 	@$(PY) -m gatehouse.lab down --all --images && rm -rf build .venv .mypy_cache .pytest_cache .ruff_cache

@@ -178,12 +178,13 @@ def _state(name: str, *, runs: bool) -> str:
     """Give a script that prints what is not as it should be with one engine's units."""
     unit = f"gatehouse-engine-{name}"
     started = f"systemctl show --timestamp=us+utc -p ActiveEnterTimestamp --value {unit}.socket"
-    boot = "! " if runs else ""
+    # Without an [Install] section, as all others have it, it is "static".
+    boot = "!=" if runs else "="
     asleep = f"systemctl is-active --quiet {unit} || echo '{name} asleep'" if runs else ":"
     return f"""
 {{ systemctl is-enabled --quiet {unit}.socket && systemctl is-active --quiet {unit}.socket &&
     [ -z "$(find {UNITS}/{unit}.socket -newermt "$({started})")" ]; }} || echo '{name} port'
 systemctl show -p NeedDaemonReload --value {unit}.socket {unit}.service \
 gatehouse-server-{name}.service | grep -q yes && echo '{name} reload'
-{boot}systemctl is-enabled --quiet {unit}.service 2>/dev/null && echo '{name} boot'
+[ "$(systemctl is-enabled {unit}.service 2>/dev/null)" {boot} enabled ] && echo '{name} boot'
 {asleep}"""

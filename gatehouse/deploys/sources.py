@@ -47,6 +47,21 @@ class Source:
         )
 
 
+def others(source: Source, folder: str = "/etc/apt") -> str:
+    """Give a command that prints the operator's own files in which apt reads of the repository.
+
+    A line that is commented out, or a file that says `Enabled: no`, does not count: an upgrade of
+    the system leaves such ones behind.
+    """
+    prefix = shlex.quote(source.uri.split("$", 1)[0].rstrip("/"))
+    return (
+        f"grep -rsF -- {prefix} {folder}/sources.list {folder}/sources.list.d | "
+        "grep -vE '^[^:]*:[[:space:]]*#' | cut -d : -f 1 | sort -u | "
+        f"grep -E '[.](list|sources)$' | grep -vF {source.path} | "
+        "xargs -r grep -LiE '^Enabled:[[:space:]]*no' || true"
+    )
+
+
 @operation()
 def known(source: Source) -> Commands:
     """Ensure that apt knows the repository, with a key of the expected fingerprint.
@@ -57,14 +72,9 @@ def known(source: Source) -> Commands:
     if host.get_fact(Text, path=source.path) == source.text:
         host.noop("the repository is known")
         return
-    prefix = shlex.quote(source.uri.split("$", 1)[0].rstrip("/"))
-    theirs = host.get_fact(
-        Run,
-        command=f"grep -rlsF -- {prefix} /etc/apt/sources.list /etc/apt/sources.list.d | "
-        f"grep -vxF {source.path} | grep -E '[.](list|sources)$' || true",
-    )["out"].strip()
+    theirs = host.get_fact(Run, command=others(source))["out"]
     if theirs:
-        host.noop(f"the repository is known by {theirs}")
+        host.noop(f"the repository is known by {' '.join(theirs.split())}")
         return
     url, key = shlex.quote(source.key_url), source.key
     # -f: an error page is no key.

@@ -23,6 +23,8 @@ LINK = f"{HOME}/venv"
 COMMAND = "/usr/local/bin/gatehouse"
 KEPT = 2
 _MARKER = "complete"
+_LOCK = f"{VENVS}/.lock"
+_WAIT_SECONDS = 300
 # Sets $python to the newest that can make virtual environments, or to nothing.
 _FIND_PYTHON = """python=
 for each in python3.14 python3.13 python3.12 python3.11 python3; do
@@ -72,23 +74,29 @@ def installed(wanted: str) -> Commands:
     if host.get_fact(Run, command=complete(wanted))["rc"] == 0:
         host.noop(f"{VENVS}/{wanted} is there")
         return
-    path, new = f"{VENVS}/{wanted}", f"{VENVS}/{wanted}.new"
     yield StringCommand(f"install -d -m 755 {VENVS}")
     yield FunctionCommand(_packed, [wanted], {})
     yield progress.upload(
         "uploading the gatehouse command",
         str(wheels.archive(wanted)),
-        f"{new}.tar",
+        f"{VENVS}/{wanted}.new.tar",
     )
-    yield progress.run("installing the gatehouse command", script(path, new))
+    yield progress.run("installing the gatehouse command", script(wanted))
 
 
-def script(path: str, new: str) -> str:
-    """Give the command that makes the virtual environment `path` from the archive `new`.tar."""
+def script(wanted: str) -> str:
+    """Give the command that makes the virtual environment from the archive that was uploaded."""
+    path, new = f"{VENVS}/{wanted}", f"{VENVS}/{wanted}.new"
     pip = f"{path}/bin/python -I -m pip --isolated --disable-pip-version-check install --quiet"
+    # A deploy that was killed leaves its installation running on the host: one at a time, and what
+    # that one has finished is not made again.
     return f"""set -e; umask 022
+exec 9>{_LOCK}; flock -w {_WAIT_SECONDS} 9
+if {complete(wanted)}; then rm -rf {new} {new}.tar; exit 0; fi
 {_FIND_PYTHON}
-rm -rf {path} {new} && mkdir {new} && tar -x -f {new}.tar -C {new} --no-same-owner
+rm -rf {path} {new}
+mkdir {new}
+tar -x -f {new}.tar -C {new} --no-same-owner
 "$python" -I -m venv {path}
 {pip} --no-index --find-links {new} --require-hashes --only-binary :all: -r {new}/{wheels.LOCK.name}
 {pip} --no-index --no-deps {new}/gatehouse-*.whl
@@ -124,6 +132,8 @@ def switched(wanted: str) -> Commands:
         "did not make: move it away' >&2; exit 1; }"
     )
     yield StringCommand(
+        # What is in use until now is the one to keep, however old it is.
+        f'old=$(readlink {LINK}); [ ! -d "$old" ] || touch "$old"; '
         f"touch {path} && ln -sfn {path} {LINK}.new && mv -T {LINK}.new {LINK} && "
         f"ln -sfn {LINK}/bin/gatehouse {COMMAND}.new && mv -T {COMMAND}.new {COMMAND}"
     )

@@ -1,4 +1,4 @@
-"""The images of the lab: the workstation's own, and the three that a gateway is made of.
+"""The images of the lab: the workstation's own, and those that a gateway is made of.
 
 Where an image registry answers, the gateway's images are the official ones that `group_data/all.py`
 names. Where none does, stand-ins that keep their contract are built from Debian's, PyPI's and npm's
@@ -38,7 +38,15 @@ BASE = f"{PREFIX}/base:{SUITE}"
 ROOTFS = f"{PREFIX}/rootfs:{SUITE}"
 HOST = f"{PREFIX}/host:{SUITE}"
 BARE = f"{PREFIX}/host:bare"
-GATEWAY = ("postgres", "redis", "litellm")
+# Nothing but the files of gatehouse/lab/models.py; no registry has it.
+MODELS = f"{PREFIX}/models:tiny"
+# A name of ours, and the setting that holds the official image's reference.
+GATEWAY = {
+    "postgres": "postgres_image",
+    "redis": "redis_image",
+    "litellm": "litellm_image",
+    "llamacpp": "engines_llamacpp_image",
+}
 
 
 @dataclass(frozen=True)
@@ -51,11 +59,12 @@ class LabImages:
     postgres: str
     redis: str
     litellm: str
+    llamacpp: str
 
     @property
-    def gateway(self) -> tuple[str, str, str]:
-        """The images that the host needs to run a gateway."""
-        return (self.postgres, self.redis, self.litellm)
+    def gateway(self) -> tuple[str, ...]:
+        """The images that the host needs to run a gateway and its engines."""
+        return (self.postgres, self.redis, self.litellm, self.llamacpp)
 
 
 @dataclass(frozen=True)
@@ -119,14 +128,13 @@ def ensure(client: docker.DockerClient, progress: Progress) -> LabImages:
     """
     hosts = ensure_hosts(client, progress)
     source = _source(progress)
-    if source == "built":
-        recipes = _gateway_recipes(hosts["base"].digest)
-        with alone(progress):
-            _ensure_recipes(client, progress, recipes)
-        references = {name: recipe.tag for name, recipe in recipes.items()}
-    else:
+    recipes = _gateway_recipes(hosts["base"].digest) if source == "built" else {}
+    with alone(progress):
+        _ensure_recipes(client, progress, recipes | _models_recipes(hosts["base"].digest))
+    references = {name: recipe.tag for name, recipe in recipes.items()}
+    if source == "registry":
         named = defaults(ROOT / "group_data" / "all.py")
-        references = {name: str(named[f"{name}_image"]) for name in GATEWAY}
+        references = {name: str(named[setting]) for name, setting in GATEWAY.items()}
         for reference in references.values():
             _pull(client, progress, reference)
     return LabImages(source=source, host=HOST, bare=BARE, **references)
@@ -180,9 +188,18 @@ def _gateway_recipes(base: str) -> dict[str, Recipe]:
     tags = {
         "postgres": f"{PREFIX}/postgres:17",
         "redis": f"{PREFIX}/redis:8",
-        "litellm": f"{PREFIX}/litellm:{_litellm_version()}",
+        "litellm": f"{PREFIX}/litellm:{_locked('litellm')}",
+        "llamacpp": f"{PREFIX}/llamacpp:{_locked('llamacpp', 'xllamacpp')}",
     }
-    return {name: Recipe(name, tag, {"BASE": BASE}, parent=base) for name, tag in tags.items()}
+    targets = {"llamacpp": "server"}
+    return {
+        name: Recipe(name, tag, {"BASE": BASE}, parent=base, target=targets.get(name))
+        for name, tag in tags.items()
+    }
+
+
+def _models_recipes(base: str) -> dict[str, Recipe]:
+    return {"models": Recipe("llamacpp", MODELS, {"BASE": BASE}, parent=base, target="models")}
 
 
 def _certificates() -> dict[str, Path]:
@@ -194,12 +211,14 @@ def _certificates() -> dict[str, Path]:
     return {}
 
 
-def _litellm_version() -> str:
-    lock = RECIPES / "litellm" / "requirements.txt"
+def _locked(recipe: str, package: str = "") -> str:
+    """Give the version of the package that the image is made for."""
+    lock = RECIPES / recipe / "requirements.txt"
     text = lock.read_text() if lock.exists() else ""
-    if found := re.search(r"^litellm(?:\[.*\])?==([\w.]+)", text, re.MULTILINE):
+    name = package or recipe
+    if found := re.search(rf"^{name}(?:\[.*\])?==([\w.]+)", text, re.MULTILINE):
         return found[1]
-    raise LabError(f"expected a line `litellm==VERSION` in {lock}, found none")
+    raise LabError(f"expected a line `{name}==VERSION` in {lock}, found none")
 
 
 def _ensure_rootfs(

@@ -19,5 +19,6 @@ def overrides(images: LabImages, archive: Path | None = None) -> dict[str, objec
         "postgres_image": images.postgres,
         "redis_image": images.redis,
         "litellm_image": images.litellm,
+        "engines_llamacpp_image": images.llamacpp,
         **carried,
     }

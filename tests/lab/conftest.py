@@ -1,19 +1,26 @@
 """What the tests on throwaway workstations look at."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import testinfra
 
 from gatehouse.checks import every
 from gatehouse.deploys.facts import RunAll
+from gatehouse.lab import models
 from gatehouse.lab.common import ROOT
+from gatehouse.lab.images import LabImages
+from gatehouse.lab.progress import Progress
+from gatehouse.lab.settings import overrides
 from gatehouse.lab.workstation import Workstation
 from gatehouse.settings import Settings, validate
-from tests.deploying import settings_of
+from tests.deploying import deploy, settings_of
 from tests.gateway import Gateway
 from tests.given import values
+from tests.lab import engines
 from tests.waiting import wait_for
 
 OURS = "docker ps -aq --filter label=com.docker.compose.project=gatehouse"
@@ -25,6 +32,31 @@ START_SECONDS = 300
 def gateway(workstation: Workstation) -> Gateway:
     """Give a client of the session's gateway."""
     return gateway_of(workstation)
+
+
+@pytest.fixture(scope="session")
+def engine_host(lab_images: LabImages, archive: Path, progress: Progress) -> Iterator[Workstation]:
+    """A gateway with engines; each test leaves them asleep or lets them be stopped."""
+    if kept := os.environ.get("GATEHOUSE_TEST_ENGINES"):
+        yield Workstation.find(kept, progress)
+        return
+    with Workstation.start(
+        "engines",
+        image=lab_images.host,
+        preload=lab_images,
+        settings=overrides(lab_images, archive) | engines.SETTINGS,
+        progress=progress,
+    ) as started:
+        models.install(started)
+        with progress.step("provisioning it"):
+            deploy(started)
+        yield started
+
+
+@pytest.fixture(scope="session")
+def engine_gateway(engine_host: Workstation) -> Gateway:
+    """Give a client of the gateway with engines."""
+    return gateway_of(engine_host)
 
 
 def gateway_of(workstation: Workstation) -> Gateway:

@@ -6,8 +6,9 @@ import pytest
 
 from gatehouse.lab.workstation import Workstation
 from tests.deploying import deploy
+from tests.given import model
 
-MODEL = "chat-mistral-7b-ollama"
+MODEL = "chat-mine-vllm"
 TABLE = """docker exec gatehouse-postgres-1 psql -U litellm -d litellm -Atc \
 'SELECT model_name, litellm_params FROM "LiteLLM_ProxyModelTable"'"""
 SEED = "LiteLLM | Add new models to the database"
@@ -16,7 +17,7 @@ SEED = "LiteLLM | Add new models to the database"
 @pytest.fixture
 def in_database(workstation: Workstation) -> Iterator[dict[str, object]]:
     """Deploy with models in the database, and put the workstation back afterwards."""
-    settings: dict[str, object] = {"litellm_config_source": "database", "models_enable": [MODEL]}
+    settings = {"litellm_config_source": "database", "models_extra": [model(MODEL)]}
     assert SEED in deploy(workstation, settings=settings).changed
     yield settings
     deploy(workstation)
@@ -28,7 +29,7 @@ def test_models_in_the_database_are_added_once_and_kept(
     """A deploy stores new models encrypted, and leaves alone what the web interface changed."""
     name, stored = workstation.exec(TABLE).stdout.strip().split("|", 1)
     assert name == MODEL
-    assert "ollama_chat" not in stored, "the parameters are stored in clear text"
+    assert "hosted_vllm" not in stored, "the parameters are stored in clear text"
     assert deploy(workstation, settings=in_database).changed == []
     workstation.exec(
         "docker exec gatehouse-postgres-1 psql -U litellm -d litellm -Atc "

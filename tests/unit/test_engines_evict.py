@@ -165,6 +165,7 @@ def test_who_came_before_the_kill_waits_in_the_queue(
     monkeypatch.setattr(host.units, "stop", connect_then_stop)
     assert evict(host, [host.config.engine("chat-a")])
     proxy.process.wait(5)
+    proxy.listener.settimeout(5)
     taken, _ = proxy.listener.accept()
     clients[0].sendall(b"still here")
     assert taken.recv(10) == b"still here"

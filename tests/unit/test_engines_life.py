@@ -111,7 +111,7 @@ def test_ready_that_is_ended_by_its_time_tells_what_it_saw(
     caught = f"/proc/{waiter.pid}/status"
     wait_for(lambda: _catches(caught, signal.SIGTERM), 10, "it to wait")
     waiter.terminate()
-    assert waiter.wait(10) == 1
+    assert waiter.wait(10) == 0
     gone(host, host.config.engine("chat-a"), {"SERVICE_RESULT": "timeout"})
     state = host.states.get("chat-a")
     assert state is not None
@@ -156,13 +156,21 @@ def test_one_that_was_not_let_start_keeps_its_reason(
 
 
 @pytest.mark.parametrize("was", [LOADING, AWAKE, LEAVING])
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"SERVICE_RESULT": "success"},
+        {"SERVICE_RESULT": "signal"},
+        {"SERVICE_RESULT": "signal", "EXIT_CODE": "killed", "EXIT_STATUS": "TERM"},
+    ],
+)
 def test_one_that_was_stopped_is_asleep(
-    was: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    was: str, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stop in any state is no failure."""
     host, units = host_with(tmp_path, monkeypatch, {})
     host.states.put("chat-a", State(was, 1.0, 4000))
-    gone(host, host.config.engine("chat-a"), {"SERVICE_RESULT": "success"})
+    gone(host, host.config.engine("chat-a"), environment)
     assert state_of(host, "chat-a") is None
     assert not host.states.is_awake("chat-a")
     assert units.stopped() == []

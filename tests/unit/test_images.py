@@ -1,8 +1,13 @@
 """Images: pinned, and never a LiteLLM that is known to be bad."""
 
+from dataclasses import fields
+
 import pytest
 
 from gatehouse.deploys.images import wanted
+from gatehouse.lab.images import GATEWAY, LabImages
+from gatehouse.lab.settings import overrides
+from gatehouse.settings import Settings
 from gatehouse.settings.version import floating, refusal, tag
 from tests.given import MACHINE, problems, settings
 
@@ -97,3 +102,12 @@ def test_every_image_is_fetched() -> None:
     """What the deploy fetches is what the settings name."""
     found = wanted(settings(redis_image="redis:8"), MACHINE)
     assert sorted(found) == sorted(["postgres:16-alpine", "redis:8", f"{NAME}:v1.108.12"])
+
+
+def test_lab_knows_the_setting_of_each_image() -> None:
+    """Every image of the lab's gateway has a setting, which the lab overrides."""
+    lab = LabImages("built", *(f"{each.name}:1" for each in fields(LabImages)[1:]))
+    given = overrides(lab)
+    assert [given[setting] for setting in GATEWAY.values()] == list(lab.gateway)
+    assert set(GATEWAY.values()) <= set(Settings.model_fields)
+    assert not problems(engines_llamacpp_image=lab.llamacpp)

@@ -186,6 +186,15 @@ def test_connection_that_brings_nothing_is_given_up(place: Place) -> None:
     assert "the same command goes on" in pulled.output
 
 
+def test_hub_that_announces_more_than_it_has_is_given_up(place: Place) -> None:
+    """A pull never goes round in circles."""
+    place.hub.size = len(MODEL) + 1000
+    pulled = place.call("pull", "--all")
+    assert pulled.exit_code == 1
+    assert len(place.hub.ranges) < 5
+    assert not (place.folder / "small.gguf").exists()
+
+
 @pytest.mark.parametrize(
     ("source", "content", "said"),
     [
@@ -438,6 +447,13 @@ def test_ollama_is_asked_to_pull(place: Place, ollama: type[_Ollama]) -> None:
     assert ollama.asked == [{"model": "mistral:7b", "stream": True}]
     row = place.rows()["ollama:mistral:7b"]
     assert (row["state"], row["size"]) == ("present", 1000)
+
+
+def test_ollama_that_stops_halfway_has_not_pulled(place: Place, ollama: type[_Ollama]) -> None:
+    """Only its own word for success counts."""
+    ollama.lines = [{"status": "pulling manifest"}]
+    assert place.call("pull", "ollama-local").exit_code == 1
+    assert place.rows()["ollama:mistral:7b"]["state"] == "missing"
 
 
 def test_ollama_that_fails_is_quoted(place: Place, ollama: type[_Ollama]) -> None:

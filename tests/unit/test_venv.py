@@ -115,9 +115,9 @@ def test_host_code_needs_only_what_is_there(folder_name: str) -> None:
 
 def test_installation_ends_with_its_marker() -> None:
     """What says that an environment is whole is written when it is, and nothing follows but tidying."""
-    lines = venv.script("/v/id", "/v/id.new").splitlines()
+    lines = venv.script("id").splitlines()
     assert lines[0].startswith("set -e")
-    assert lines[-2] == "touch /v/id/complete"
+    assert lines[-2] == "touch /opt/gatehouse/venvs/id/complete"
     assert "test -f /opt/gatehouse/venvs/id/complete" in venv.complete("id")
 
 
