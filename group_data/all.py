@@ -85,11 +85,16 @@ litellm_ui_access = "admin_only"
 litellm_forward_client_headers = False
 litellm_api_docs = False
 litellm_config_source = "file"
+litellm_stream_guard: list[str] = []
 litellm_retries = 3
 litellm_allowed_fails = 3
 litellm_cooldown_seconds = 30
 litellm_key_rpm = 120
 litellm_key_tpm = 60_000
+
+# MCP servers -------------------------------------------------------------------------------------
+mcp_servers: list[dict[str, object]] = []
+mcp_stdio_allowed = False
 
 # Models ------------------------------------------------------------------------------------------
 # A model with an engine is served by this host: the engine is below, and on when the model is. A

@@ -11,8 +11,9 @@ import click
 from pyinfra import host
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 
-from gatehouse.deploys import docker, images, secrets
-from gatehouse.deploys.facts import Containers, Images, Paths, Text, parse_json
+from gatehouse import wheels
+from gatehouse.deploys import docker, images, secrets, venv
+from gatehouse.deploys.facts import Containers, Images, Paths, Run, Text, parse_json
 from gatehouse.deploys.gateway import Gateway, this_gateway
 from gatehouse.deploys.host import DIRECTORIES
 from gatehouse.render import docker as daemon
@@ -25,7 +26,13 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 def show() -> None:
     """Print the differences between the host and what a deploy would make of it."""
     gateway = this_gateway()
-    lines = [*_packages(gateway), *_secrets(gateway), *_images(gateway), *_services(gateway)]
+    lines = [
+        *_packages(gateway),
+        *_command(),
+        *_secrets(gateway),
+        *_images(gateway),
+        *_services(gateway),
+    ]
     changed = [*_files(gateway), *_daemon_json(gateway)]
     click.echo(f"\n{host.name}:")
     for line in changed:
@@ -85,6 +92,12 @@ def _packages(gateway: Gateway) -> Iterator[str]:
     for path in DIRECTORIES:
         if path not in found:
             yield f"{path} would be made"
+
+
+def _command() -> Iterator[str]:
+    wanted = wheels.identity()
+    if host.get_fact(Run, command=venv.complete(wanted))["rc"]:
+        yield f"the gatehouse command {wanted} would be installed"
 
 
 def _secrets(gateway: Gateway) -> Iterator[str]:

@@ -7,14 +7,14 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 
-from gatehouse.engines import http1
+from gatehouse.engines import http1, measured
 from gatehouse.engines.config import Engine
 from gatehouse.engines.errors import EngineError, say
 from gatehouse.engines.host import Host
 from gatehouse.engines.measure import measure
 from gatehouse.engines.measured import LAZY
 from gatehouse.engines.signals import unwind_when_stopped
-from gatehouse.engines.state import AWAKE, LOADING, State
+from gatehouse.engines.state import AWAKE, FAILED, LOADING, State
 
 _ANSWER_SECONDS = 5
 _OK = 200
@@ -45,6 +45,8 @@ def ready(host: Host, engine: Engine, pid: int) -> int:
         while (last := http1.status(engine.backend, engine.health, _ANSWER_SECONDS)) != _OK:
             if process.poll(host.config.health_interval_seconds * 1000):
                 return _died(engine)
+            if time.monotonic() - begin > engine.load_seconds:
+                return _late(host, engine, last)
     finally:
         os.close(descriptor)
         if last != _OK:
@@ -52,6 +54,19 @@ def ready(host: Host, engine: Engine, pid: int) -> int:
     _awake(host, engine, time.monotonic() - begin)
     _knock(engine)
     return 0
+
+
+def _late(host: Host, engine: Engine, last: int | None) -> int:
+    """Give up on an engine that takes longer than its setting allows."""
+    seen = f"answered {last}" if last else "did not answer"
+    reason = (
+        f"was not ready after {engine.load_seconds} s (load_seconds): "
+        f"http://{engine.backend}{engine.health} {seen}; see `journalctl -u {engine.server}`"
+    )
+    measured.forget(host.paths.measured, engine.name)
+    host.states.put(engine.name, State(FAILED, host.now(), reason=reason))
+    say(f"{engine.name} {reason}")
+    return 1
 
 
 def _knock(engine: Engine) -> None:

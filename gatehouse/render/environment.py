@@ -49,6 +49,7 @@ def variables(settings: Settings, machine: Machine) -> dict[str, str]:
         "GATEHOUSE_LITELLM_STOP_GRACE": f"{s.litellm_stop_grace_seconds}s",
         "GATEHOUSE_LITELLM_ADMIN": s.litellm_admin_user,
         "GATEHOUSE_LITELLM_NO_DOCS": str(not s.litellm_api_docs),
+        "GATEHOUSE_LITELLM_MCP_STDIO": str(s.mcp_stdio_allowed).lower(),
     }
 
 

@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from gatehouse.render import mcp
+from gatehouse.render.callbacks import CALLBACKS
 from gatehouse.render.machine import Machine
 from gatehouse.render.template import template
 from gatehouse.settings import Engine, Model, Settings
 from gatehouse.settings.models import offered, resolved
+
+_HEADERS = {"chat": "extra_headers", "embedding": "extra_headers", "rerank": "headers"}
 
 
 def config(settings: Settings, machine: Machine) -> str:
@@ -24,6 +28,8 @@ def config(settings: Settings, machine: Machine) -> str:
         aliases=aliases,
         fallbacks=_fallbacks(settings.models_fallbacks, names, aliases),
         context_fallbacks=_fallbacks(settings.models_context_fallbacks, names, aliases),
+        callbacks=[*(f"{name}.guard" for name in CALLBACKS), "dynamic_rate_limiter_v3"],
+        mcp_servers=mcp.servers(settings, machine.provider_keys),
     )
 
 
@@ -59,12 +65,17 @@ def entry(model: Model, engines: Mapping[str, Engine]) -> dict[str, Any]:
         "api_base": _engine_base(engine, model) if engine else model.api_base,
         "api_key": f"os.environ/{model.api_key}" if model.api_key else "none",
         "timeout": model.timeout_seconds,
+        # LiteLLM gives streams the general timeout where this is not said too.
+        "stream_timeout": model.timeout_seconds,
         "rpm": model.rpm,
         "max_retries": model.retries,
         "max_tokens": model.max_tokens if model.kind == "chat" else None,
         "keep_alive": model.keep_alive,
         "keepalive_seconds": model.keepalive_seconds,
         "mock_response": model.mock_response,
+        # A connection for each request: an idle one would keep the engine awake.
+        # Rerankers read `headers`, all others `extra_headers`.
+        **({_HEADERS[model.kind]: {"Connection": "close"}} if engine else {}),
     }
     info = {
         "mode": model.kind,

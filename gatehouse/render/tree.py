@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from gatehouse.render import docker, engines, gpu, litellm
+from gatehouse.render import callbacks, docker, engines, gpu, litellm
 from gatehouse.render.environment import dotenv, inputs_hash, variables
 from gatehouse.render.file import File
 from gatehouse.render.machine import Machine
@@ -21,7 +21,13 @@ SERVICES = {
     "redis": ("compose/redis.yaml", "redis/redis.conf", "redis/start.sh"),
     # The job depends on the image, not on the configuration: a changed model migrates nothing.
     "litellm-migrate": ("litellm/start.sh",),
-    "litellm": ("compose/litellm.yaml", "litellm/config.yaml", "litellm/start.sh"),
+    "litellm": (
+        "compose/litellm.yaml",
+        "litellm/config.yaml",
+        "litellm/start.sh",
+        "litellm/engines.json",
+        *(f"litellm/{name}.py" for name in callbacks.CALLBACKS),
+    ),
 }
 
 
@@ -63,6 +69,8 @@ def render(settings: Settings, machine: Machine) -> Rendered:
         "redis/start.sh": plain("redis/start.sh"),
         "litellm/config.yaml": litellm.config(settings, machine),
         "litellm/start.sh": plain("litellm/start.sh"),
+        "litellm/engines.json": callbacks.engines_json(settings, machine),
+        **{f"litellm/{name}.py": plain(f"litellm/{name}.py") for name in callbacks.CALLBACKS},
     }
     seed = litellm.seed(settings, machine)
     if seed:

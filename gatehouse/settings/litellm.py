@@ -117,6 +117,13 @@ class LitellmSettings(Component):
             "database (the web interface decides; a deploy only adds what is missing)."
         ),
     ]
+    litellm_stream_guard: Annotated[
+        list[str],
+        setting(
+            "Models whose servers garble streams, for example with tool calls: they are asked for "
+            "the whole answer, which reaches the client as a stream of one chunk."
+        ),
+    ]
     litellm_retries: Annotated[
         int, setting("Retries of a failed request.", unit="times", ge=0, le=10)
     ]

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from gatehouse.settings.engines import Engine
+from gatehouse.settings.mcp import McpServer
 from gatehouse.settings.model import COMPONENTS, Settings
 from gatehouse.settings.models import Model
 from gatehouse.settings.rules import RULES, Unavailable, Valid, suggestion
@@ -24,6 +25,7 @@ _PYINFRA = ("ssh_", "fake_", "_")
 ENTRIES: dict[str, tuple[str, type[BaseModel]]] = {
     "models": ("a model", Model),
     "engines": ("an engine", Engine),
+    "mcp": ("an MCP server", McpServer),
 }
 
 _STRICT = ConfigDict(strict=True)
@@ -126,6 +128,6 @@ def _words(key: str, details: ErrorDetails) -> str:
         return "is missing"
     words = f"{message[0].lower()}{message[1:]}"
     # Where a secret may have been put by mistake, it is not repeated on the screen.
-    private = details["loc"] and details["loc"][-1] in {"api_key", "api_base"}
+    private = details["loc"] and details["loc"][-1] in {"api_key", "api_base", "auth_key", "url"}
     whole = isinstance(details["input"], dict)
     return words if private or whole else f"{words}, found {details['input']!r}"

@@ -6,6 +6,7 @@ from gatehouse.settings.gpu import GpuSettings
 from gatehouse.settings.host import HostSettings
 from gatehouse.settings.images import ImagesSettings
 from gatehouse.settings.litellm import LitellmSettings
+from gatehouse.settings.mcp import McpSettings
 from gatehouse.settings.models import Model, ModelsSettings
 from gatehouse.settings.network import NetworkSettings
 from gatehouse.settings.postgres import PostgresSettings
@@ -24,6 +25,7 @@ COMPONENTS = (
     ModelsSettings,
     EnginesSettings,
     GpuSettings,
+    McpSettings,
 )
 
 
@@ -39,6 +41,7 @@ class Settings(
     ModelsSettings,
     EnginesSettings,
     GpuSettings,
+    McpSettings,
 ):
     """Every setting of one host, valid by itself and in combination."""
 
@@ -59,5 +62,7 @@ class Settings(
 
     @property
     def provider_keys(self) -> frozenset[str]:
-        """Names of the provider keys that any model would use."""
-        return frozenset(model.api_key for model in self.all_models if model.api_key)
+        """Names of the secrets that any model or MCP server would use."""
+        models = {model.api_key for model in self.all_models if model.api_key}
+        servers = {server.auth_key for server in self.mcp_servers if server.auth_key}
+        return frozenset(models | servers)

@@ -32,7 +32,8 @@ def model_name(name: str) -> str:
     return name
 
 
-def _reachable(url: str | None) -> str | None:
+def reachable(url: str | None) -> str | None:
+    """Give the URL back; raises `ValueError` when a container cannot use it."""
     if url and (found := _LOOPBACK.match(url)):
         raise ValueError(
             f"{found[1]} is the container itself: write http://host.docker.internal:PORT for a "
@@ -65,7 +66,7 @@ class Model(BaseModel):
         str | None,
         # In this order: pydantic applies no pattern to None behind a validator.
         Field(description="Base URL as the container sees it.", pattern=r"^https?://\S+$"),
-        AfterValidator(_reachable),
+        AfterValidator(reachable),
     ] = None
     api_key: Annotated[
         str | None,

@@ -282,6 +282,29 @@ def _loop(graph: Mapping[str, list[str]], start: str) -> list[str] | None:
     return None
 
 
+def mcp(s: Valid) -> Found:
+    """MCP servers have names of their own, and are commands only where that is allowed."""
+    for name, count in Counter(server.name for server in s.mcp_servers).items():
+        if count > 1:
+            yield "mcp_servers", f"{name!r} is defined {count} times: rename one of them"
+    for server in s.mcp_servers:
+        if server.transport == "stdio" and not s.mcp_stdio_allowed:
+            yield (
+                f"mcp_servers/{server.name}/transport",
+                "stdio runs a command inside the gateway's container, where its keys are "
+                "(CVE-2026-42271): run the server by itself and give its url, or set "
+                "mcp_stdio_allowed = True if you mean it",
+            )
+
+
+def stream_guard(s: Valid) -> Found:
+    """Streams are guarded of models that there are."""
+    for name in s.litellm_stream_guard:
+        if name not in s.model_names:
+            close = suggestion(name, s.model_names)
+            yield "litellm_stream_guard", f"there is no model {name!r}{close}"
+
+
 RULES: tuple[Callable[[Valid], Found], ...] = (
     bind_address,
     subnets,
@@ -298,4 +321,6 @@ RULES: tuple[Callable[[Valid], Found], ...] = (
     engine_references,
     references,
     cycles,
+    mcp,
+    stream_guard,
 )

@@ -116,7 +116,7 @@ def announce(job: Job, hub: Hub) -> None:
     page = f"{hub.url}/{job.wanted.repository}"
     if job.licence:
         source = "the settings" if job.wanted.licence else "the model's card"
-        click.echo(f"  licence, as {source} say: {job.licence} ({page})")
+        click.echo(f"  licence, according to {source}: {job.licence} ({page})")
     else:
         click.echo(f"  licence: nobody says; read {page} before you use it")
 

@@ -146,6 +146,11 @@ class Manifest:
             self.files, self.folders = found["files"], found["folders"]
         except FileNotFoundError:
             pass
+        except PermissionError:
+            raise CannotLookError(
+                f"{folder} is for root and the group gatehouse: use sudo, or join that group "
+                "(`sudo usermod -aG gatehouse $USER`, then log in again)"
+            ) from None
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise CannotLookError(
                 f"{self.path} cannot be read ({error!r}): move it away, then `gatehouse models "

@@ -157,6 +157,7 @@ def test_engine_that_is_killed_while_streaming_comes_back(engine_host: Workstati
     engine_host.exec(f"docker kill gatehouse-{CHAT}-1")
     streaming.join(60)
     assert "[DONE]" not in reply(output[0]).text
+    wait_for(lambda: state(engine_host, CHAT) != "awake", 10, "its death to be noticed")
     assert ask(engine_host, CHAT).status == 200
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from gatehouse import wheels
 from gatehouse.checks import Check, every
 from gatehouse.deploys.host import DIRECTORIES, READERS
 from gatehouse.deploys.secrets import DIRECTORY, GROUP, PROVIDERS
@@ -22,6 +23,7 @@ def bare(**changes: str) -> Answers:
         # Every check fails: there is nothing yet.
         "\\036": ["\x1e1"] * len(every(settings())),
         "is-enabled": ["disabled", "stopped", "0"],
+        "import gatehouse.tool": ["1"],
         "command -v": ["iptables", "0"],
         "docker exec": ["No such container", "1"],
         "sha256sum --quiet": ["1"],
@@ -70,6 +72,12 @@ def deployed() -> Answers:
         "cat /etc/gatehouse/docker-daemon.json": daemon,
         **{f"cat {path} ": file.content.splitlines() for path, file in tree.files.items()},
         "getent group": ["gatehouse:x:990:", f"{GROUP}:x:{s.secrets_gid}:", "0"],
+        "import gatehouse.tool": ["0"],
+        "ensurepip": ["python3", "0"],
+        "readlink /opt/gatehouse/venv": [
+            f"/opt/gatehouse/venvs/{wheels.identity()} /opt/gatehouse/venv/bin/gatehouse",
+            "0",
+        ],
         "readlink": [release, "0"],
         f"cd {release} ": ["0"],
         "sha256sum --quiet": ["1"],

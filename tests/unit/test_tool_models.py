@@ -120,7 +120,7 @@ def test_licence_is_said_before_the_download(place: Place) -> None:
     said = place.call("pull", "--all").output
     assert said.index("apache-2.0") < said.index(DIGEST)
     place.write(engine(licence="llama3"))
-    assert "as the settings say: llama3" in place.call("pull", "--all", "--again").output
+    assert "according to the settings: llama3" in place.call("pull", "--all", "--again").output
     place.write(engine())
     place.hub.licence = None
     assert (
