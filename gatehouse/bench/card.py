@@ -218,6 +218,7 @@ def prepare(root: Path, gpu: int, needs: dict[str, int]) -> Host:
         "bridge": "127.0.0.1",
         "card": "nvidia",
         "reserve_mib": RESERVE_MIB,
+        "health_interval_seconds": 0.05,
         "models_dir": str(root),
         # Ports 1 to 3: nobody is connected there.
         "engines": [

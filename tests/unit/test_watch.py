@@ -52,6 +52,7 @@ def tree(root: Path, *engines: dict[str, Any], spec: str = "", used: str = "nvid
         "bridge": "172.30.40.1",
         "card": used,
         "reserve_mib": 512,
+        "health_interval_seconds": 0.05,
         "models_dir": "/m",
         "engines": list(engines),
     }
