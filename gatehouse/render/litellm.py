@@ -28,6 +28,7 @@ def config(settings: Settings, machine: Machine) -> str:
         aliases=aliases,
         fallbacks=_fallbacks(settings.models_fallbacks, names, aliases),
         context_fallbacks=_fallbacks(settings.models_context_fallbacks, names, aliases),
+        retry_policies=_retry_policies(names, aliases),
         callbacks=[*(f"{name}.guard" for name in CALLBACKS), "dynamic_rate_limiter_v3"],
         mcp_servers=mcp.servers(settings, machine.provider_keys),
     )
@@ -69,9 +70,10 @@ def entry(model: Model, engines: Mapping[str, Engine]) -> dict[str, Any]:
         "stream_timeout": model.timeout_seconds,
         "rpm": model.rpm,
         "max_retries": model.retries,
+        "num_retries": model.retries,
         "max_tokens": model.max_tokens if model.kind == "chat" else None,
         "keep_alive": model.keep_alive,
-        "keepalive_seconds": model.keepalive_seconds,
+        "keepalive_seconds": model.comment_seconds,
         "mock_response": model.mock_response,
         # A connection for each request: an idle one would keep the engine awake.
         # Rerankers read `headers`, all others `extra_headers`.
@@ -92,6 +94,16 @@ def entry(model: Model, engines: Mapping[str, Engine]) -> dict[str, Any]:
         "litellm_params": _without_none(params),
         "model_info": _without_none(info),
     }
+
+
+def _retry_policies(names: dict[str, Model], aliases: dict[str, str]) -> dict[str, dict[str, int]]:
+    """Give what is not tried again: an engine that was refused is so a second later, too.
+
+    Its fallback takes over at once; a connection that broke is tried again.
+    """
+    served = {name for name, model in names.items() if model.engine}
+    groups = [*served, *(alias for alias, model in aliases.items() if model in served)]
+    return {group: {"ServiceUnavailableErrorRetries": 0} for group in sorted(groups)}
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:

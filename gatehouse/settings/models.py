@@ -13,6 +13,8 @@ TYPES = ("chat", "code", "vision", "embed", "rerank")
 _WORD = r"[a-z0-9]+(?:[.-][a-z0-9]+)*"
 MODEL_NAME = re.compile(rf"(?:{'|'.join(TYPES)})-{_WORD}|{_WORD}-(?:cloud|local)")
 ALIAS_NAME = re.compile(_WORD)
+# Longer than a warm answer takes to begin: after a comment its status can only be 200.
+_COMMENT_SECONDS = 15
 KEY_NAME = r"^[A-Z][A-Z0-9_]{2,63}$"
 
 Mode = Literal["chat", "embedding", "rerank"]
@@ -116,8 +118,9 @@ class Model(BaseModel):
         int | None,
         Field(
             description="A stream that has nothing to say yet gets a comment this often, so that "
-            "nobody in between hangs up. None: no comments.",
-            ge=1,
+            "nobody in between hangs up. None: 15 for a chat model with an engine, else no "
+            "comments; 0: none.",
+            ge=0,
             le=300,
         ),
     ] = None
@@ -156,6 +159,14 @@ class Model(BaseModel):
                 'only an engine can be cold: remove on_cold = "fallback", or give engine'
             )
         return self
+
+    @property
+    def comment_seconds(self) -> int | None:
+        """How often a silent stream gets a comment; 0 and None are never."""
+        loads = self.engine is not None and self.kind == "chat"
+        return (
+            _COMMENT_SECONDS if self.keepalive_seconds is None and loads else self.keepalive_seconds
+        )
 
     @property
     def kind(self) -> Mode:

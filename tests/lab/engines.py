@@ -46,13 +46,16 @@ ENGINES = [
     engine(DYING, 8194, environment={"LAB_LOAD_SECONDS": "1", "LAB_FAIL": "1"}, retry_seconds=5),
     engine(NEVER, 8195, environment={"LAB_NEVER_READY": "1"}, load_seconds=5, retry_seconds=0),
     engine(HUGE, 8196, memory_mib=9_000_000),
-    *(engine(name, 8197 + number, memory_mib=3000) for number, name in enumerate(FIVE)),
+    *(
+        engine(name, 8197 + number, memory_mib=3000, drain_seconds=30, environment=SLOWLY)
+        for number, name in enumerate(FIVE)
+    ),
 ]
 
 
 def _model(engine_: dict[str, Any]) -> dict[str, Any]:
     name = engine_["name"]
-    found = {"name": name, "backend": f"hosted_vllm/{name}", "engine": name, "retries": 0}
+    found = {"name": name, "backend": f"hosted_vllm/{name}", "engine": name, "retries": 2}
     found |= {"context_tokens": engine_["context_tokens"], "max_tokens": 512, "timeout_seconds": 30}
     if name == SLOW:
         found["on_cold"] = "fallback"
@@ -64,7 +67,6 @@ SETTINGS: dict[str, Any] = {
     "models_extra": [_model(each) for each in ENGINES],
     "models_fallbacks": {SLOW: [SELFTEST], HUGE: [SELFTEST]},
     "models_context_fallbacks": {},
-    "litellm_retries": 0,
     "litellm_batch_write_seconds": 5,
 }
 PORTS: dict[str, int] = {each["name"]: each["port"] for each in ENGINES}

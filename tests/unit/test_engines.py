@@ -135,6 +135,24 @@ def test_shipped_engine_is_where_its_model_looks(name: str, base: str) -> None:
     assert entry["litellm_params"]["api_base"] == base
 
 
+@pytest.mark.parametrize(
+    ("fields", "seconds"),
+    [
+        ({"engine": "chat-own-x"}, 15),
+        ({"engine": "chat-own-x", "keepalive_seconds": 0}, 0),
+        ({}, None),
+    ],
+)
+def test_silent_stream_of_an_engine_gets_comments(
+    fields: dict[str, Any], seconds: int | None
+) -> None:
+    """A chat model that may have to load first keeps its clients' connections alive."""
+    fields = {"api_base": None} | fields if fields else fields
+    config = proxy(engines_extra=[engine("chat-own-x")], models_extra=[model(**fields)])
+    (entry,) = [each for each in config["model_list"] if each["model_name"] == "chat-mine-vllm"]
+    assert entry["litellm_params"].get("keepalive_seconds") == seconds
+
+
 def test_vllm_gets_its_arguments() -> None:
     """The values that were found right on the first workstation."""
     found = service("chat-qwen2.5-0.5b-vllm", CARD, models_enable=["chat-qwen2.5-0.5b-vllm"])

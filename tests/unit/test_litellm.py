@@ -59,6 +59,7 @@ KNOWN = {
         "cooldown_time",
         "enable_pre_call_checks",
         "model_group_alias",
+        "model_group_retry_policy",
         "num_retries",
         "redis_host",
         "redis_password",
@@ -267,6 +268,7 @@ def test_model_is_written_in_full() -> None:
             "stream_timeout": 30,
             "rpm": 60,
             "max_retries": 1,
+            "num_retries": 1,
             "max_tokens": 512,
         },
         "model_info": {
