@@ -34,10 +34,10 @@ class Access(FactBase[str]):
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A file or folder of the engines: size in bytes, and its first four bytes in hexadecimal."""
+    """A file or folder of the engines: size in bytes, and its first bytes."""
 
     size: int
-    magic: str
+    head: bytes
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ docker ps -q --filter label=com.docker.compose.project={PROJECT} 2>/dev/null |
 sed -n 's/^ListenStream=.*:/own_port=/p' /etc/systemd/system/gatehouse-engine-*.socket 2>/dev/null
 for file in {files}; do
     [ -e "$file" ] || continue
-    magic=$(head -c 4 "$file" 2>/dev/null | od -An -v -tx1 | tr -d ' ')
-    echo "model_file=$(stat -c %s "$file")|$magic|$file"
+    head=$(head -c 24 "$file" 2>/dev/null | od -An -v -tx1 | tr -d ' \n')
+    echo "model_file=$(stat -c %s "$file")|$head|$file"
 done
 docker ps --format '{{{{.Names}}}} {{{{.Ports}}}}' 2>/dev/null | sed 's/^/container=/'
 ip -4 route show 2>/dev/null | sed 's/^/route=/'
@@ -141,8 +141,8 @@ true"""
 def _model_files(lines: list[str]) -> dict[str, ModelFile]:
     found = {}
     for line in lines:
-        size, magic, path = line.split("|", 2)
-        found[path] = ModelFile(int(size), magic)
+        size, head, path = line.split("|", 2)
+        found[path] = ModelFile(int(size), bytes.fromhex(head))
     return found
 
 

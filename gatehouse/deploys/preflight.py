@@ -10,9 +10,10 @@ from gatehouse.deploys import card
 from gatehouse.deploys.facts import Host, parse_json
 from gatehouse.render import Machine
 from gatehouse.settings import Settings
+from gatehouse.tool.gguf import gguf_problem
 
-# The bytes "GGUF".
-_GGUF = "47475546"
+# The kinds that read such a file.
+_GGUF = {"llamacpp", "embed", "rerank"}
 
 SYSTEMS = {
     "debian 12": "Debian 12",
@@ -105,10 +106,10 @@ def _model_files(settings: Settings, found: Host) -> list[str]:
                 f"{path} of engine {engine.name} is missing: copy it there, or let the deploy "
                 "pull it (models_pull = True)"
             )
-        elif engine.kind in {"llamacpp", "embed", "rerank"} and file.magic != _GGUF:
+        elif engine.kind in _GGUF and (trouble := gguf_problem(file.head, file.size)):
             reasons.append(
-                f"{path} of engine {engine.name} is no GGUF file (it begins with "
-                f"{file.magic or 'nothing'}, {file.size} bytes): remove it and pull it again"
+                f"{path} of engine {engine.name} cannot be used: {trouble}; remove it, and pull "
+                "or copy it again"
             )
     return reasons
 

@@ -1,12 +1,6 @@
-"""Whether a model file is what llama.cpp can read, told by its first bytes. Pure.
+"""Whether a model file is what llama.cpp can read, told by its first bytes. Pure."""
 
-The deploy asks the same question over SSH: `probe` is the command that prints the answer's
-material on the host, `read` takes one line of it.
-"""
-
-import shlex
 import struct
-from collections.abc import Sequence
 
 # Magic, version, number of tensors, number of keys.
 HEADER_BYTES = 24
@@ -39,27 +33,3 @@ def _something_else(head: bytes) -> str:
     if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         return "it is a web page, not a model: what was downloaded was an error or a login page"
     return f"it is no GGUF file: it begins with {head[:4]!r}, not with b'GGUF'"
-
-
-def probe(paths: Sequence[str]) -> str:
-    """Give the shell command that prints `file=PATH SIZE HEADER` for each path, header in hex.
-
-    SIZE is `-` where there is no such file, HEADER is `-` where it cannot be read or is empty.
-    """
-    words = " ".join(map(shlex.quote, paths))
-    return (
-        f"for file in {words}; do "
-        'size=$(stat -L -c %s "$file" 2>/dev/null); [ -f "$file" ] || size=-; '
-        f'head=$(head -c {HEADER_BYTES} "$file" 2>/dev/null | od -An -v -tx1 | tr -d " \\n"); '
-        'echo "file=$file ${size:--} ${head:--}"; done; true'
-    )
-
-
-def read(line: str) -> tuple[str, str | None]:
-    """Read one line of `probe`: the path, and what is wrong with the file there (or None)."""
-    path, size, head = line.removeprefix("file=").rsplit(" ", 2)
-    if size == "-":
-        return path, "there is no such file"
-    if head == "-" and size != "0":
-        return path, "it cannot be read"
-    return path, gguf_problem(b"" if head == "-" else bytes.fromhex(head), int(size))

@@ -14,7 +14,9 @@ README = (ROOT / "README.md").read_text()
 # What the README shows in code blocks, without comments, in its order.
 COMMANDS = [
     line.strip().split("  #")[0].split("    #")[0].strip()
-    for line in re.findall(r"^    (?=make |\.venv|cd |docker |sudo )(.+)$", README, re.MULTILINE)
+    for line in re.findall(
+        r"^    (?=make |\.venv|cd |docker |sudo |gatehouse )(.+)$", README, re.MULTILINE
+    )
 ]
 SECONDS = 900
 # Run by something else than `run` below: by whom.
@@ -23,6 +25,8 @@ ELSEWHERE = {
     "make demo": "test_demo_answers_and_leaves_nothing",
     ".venv/bin/pyinfra inventory deploy.py": "the fixture `workstation`",
     "docker compose restart litellm": "tests/lab/test_restart.py",
+    "gatehouse engine list": "tests/lab/test_engines.py",
+    "gatehouse engine plan": "tests/lab/test_admission.py",
 }
 
 

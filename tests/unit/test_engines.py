@@ -2,6 +2,7 @@
 
 import json
 import re
+import struct
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.given import BARE_HOST, MACHINE, model, problems, proxy, rendered, se
 UNITS = "/etc/systemd/system"
 EMBED = "embed-arctic-l-v2"
 CARD = Machine(cores=8, memory_mib=32768, gpus=1)
-GGUF = "47475546"
+GGUF = b"GGUF" + struct.pack("<IQQ", 3, 1, 1)
 
 
 def engine(name: str = "chat-mine-llamacpp", /, **fields: object) -> dict[str, Any]:
@@ -302,7 +303,7 @@ def test_group_may_use_engines_and_nothing_else() -> None:
     ("files", "words"),
     [
         ({}, "is missing: copy it there"),
-        ({"/var/lib/gatehouse/models/mine.gguf": ModelFile(12, "3c68746d")}, "no GGUF file"),
+        ({"/var/lib/gatehouse/models/mine.gguf": ModelFile(12, b"<html>")}, "is a web page"),
     ],
 )
 def test_model_file_is_looked_at_before_anything_changes(
@@ -312,7 +313,7 @@ def test_model_file_is_looked_at_before_anything_changes(
     found = replace(HostFact().process(BARE_HOST.splitlines()), model_files=files)
     (reason,) = preflight(settings(**on(engine())), found)
     assert words in reason
-    right = {"/var/lib/gatehouse/models/mine.gguf": ModelFile(12, GGUF)}
+    right = {"/var/lib/gatehouse/models/mine.gguf": ModelFile(99, GGUF)}
     assert not preflight(settings(**on(engine())), replace(found, model_files=right))
 
 
@@ -326,7 +327,7 @@ def test_gpu_request_on_a_host_without_one_is_refused() -> None:
 def test_port_of_an_engine_that_is_taken_is_refused() -> None:
     """Who has the port is named, and a socket of our own is not somebody else."""
     line = 'listener=LISTEN 0 128 127.0.0.1:8090 0.0.0.0:* users:(("nginx",pid=1,fd=3))'
-    magic = f"model_file=12|{GGUF}|/var/lib/gatehouse/models/mine.gguf"
+    magic = f"model_file=99|{GGUF.hex()}|/var/lib/gatehouse/models/mine.gguf"
     lines = [*BARE_HOST.splitlines(), line, magic]
     (reason,) = preflight(settings(**on(engine())), HostFact().process(lines))
     assert "port 8090 is taken by" in reason

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 
 from gatehouse.render.template import ROOT
 from gatehouse.tool import models, pull, store
-from gatehouse.tool.gguf import gguf_problem, probe, read
+from gatehouse.tool.gguf import gguf_problem
 from tests import hub as small
 from tests.waiting import wait_for
 
@@ -484,20 +484,3 @@ def test_gguf_is_told_from_what_is_none(first: bytes, size: int, said: str | Non
     """The first bytes and the size tell a model from what often lies in its place."""
     problem = gguf_problem(first, size)
     assert problem is None if said is None else said in str(problem)
-
-
-def test_probe_of_a_host_tells_the_same(tmp_path: Path) -> None:
-    """The shell command that the deploy runs prints what `read` understands."""
-    right, empty = tmp_path / "it is right.gguf", tmp_path / "empty.gguf"
-    right.write_bytes(MODEL)
-    empty.touch()
-    paths = [str(right), str(empty), str(tmp_path / "missing"), str(tmp_path)]
-    command = ["sh", "-c", probe(paths)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = dict(map(read, done.stdout.splitlines()))
-    assert found == {
-        paths[0]: None,
-        paths[1]: "it is empty",
-        paths[2]: "there is no such file",
-        paths[3]: "there is no such file",
-    }
