@@ -6,24 +6,39 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from gatehouse.render import SERVICES
 from gatehouse.render import docker as render
 from gatehouse.settings import Settings
 from tests.host.conftest import lines
 
 OURS = "docker ps -aq --filter label=com.docker.compose.project=gatehouse"
 
+# What a service may mount, read-only.
+OWN = (
+    "/opt/gatehouse/releases/",
+    "/opt/gatehouse/current/",
+    "/etc/gatehouse/secrets/",
+    "/run/gatehouse/engines",
+)
+
 
 @pytest.fixture(scope="module")
 def containers(host: Host) -> dict[str, Any]:
     """Give the stack's containers by service, as Docker knows them."""
     found = json.loads(host.check_output(f"{OURS} | xargs docker inspect"))
-    return {each["Config"]["Labels"]["com.docker.compose.service"]: each for each in found}
+    everything = {each["Config"]["Labels"]["com.docker.compose.service"]: each for each in found}
+    return {name: each for name, each in everything.items() if name in SERVICES}
 
 
 def test_only_known_containers_exist(host: Host, settings: Settings) -> None:
-    """The stack is three services and the job that has migrated the database, each once."""
+    """The stack is three services and the job that has migrated the database, each once.
+
+    Engines that are on have theirs: tests/host/test_engines.py.
+    """
     command = f"{OURS} --format '{{{{.Names}}}} {{{{.Image}}}}' | sort"
-    assert lines(host, command.replace("-aq", "-a")) == [
+    engines = {f"gatehouse-{engine.name}-1" for engine in settings.active_engines}
+    found = lines(host, command.replace("-aq", "-a"))
+    assert [line for line in found if line.split()[0] not in engines] == [
         f"gatehouse-litellm-1 {settings.litellm_image}",
         f"gatehouse-litellm-migrate-1 {settings.litellm_image}",
         f"gatehouse-postgres-1 {settings.postgres_image}",
@@ -53,9 +68,7 @@ def test_containers_can_do_little(containers: dict[str, Any]) -> None:
         assert host["IpcMode"] == "private", name
         assert not host["NetworkMode"].startswith(("host", "container")), name
         for mount in each["Mounts"]:
-            own = mount["Source"].startswith(
-                ("/opt/gatehouse/releases/", "/opt/gatehouse/current/", "/etc/gatehouse/secrets/")
-            )
+            own = mount["Source"].startswith(OWN)
             assert mount["Type"] == "volume" or (own and not mount["RW"]), f"{name}: {mount}"
 
 
@@ -85,5 +98,6 @@ def test_daemon_has_our_settings_or_the_operators(host: Host, settings: Settings
     """daemon.json is what the merge gives: doing it again changes nothing."""
     paths = "/etc/docker/daemon.json /etc/gatehouse/docker-daemon.json"
     present, ours = (json.loads(host.file(path).content_string) for path in paths.split())
-    assert ours == render.wanted(settings)
+    card = json.loads(host.check_output("cat /opt/gatehouse/current/engines/engines.json"))["card"]
+    assert ours == render.wanted(settings, card)
     assert render.merge(present, ours, ours)[0] == present

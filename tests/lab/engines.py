@@ -2,6 +2,9 @@
 
 import json
 import shlex
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +75,38 @@ SETTINGS: dict[str, Any] = {
 PORTS: dict[str, int] = {each["name"]: each["port"] for each in ENGINES}
 
 
+# Looks ten times a second which servers there are, whatever our own files say about them, and what
+# those files say was given out (to wait for those who leave); gives the most of each in the end.
+WATCH = f"""
+import json, pathlib, sys, time
+mib = json.loads(sys.argv[1])
+most = {{"held": 0, "promised": 0, "looks": 0, "who": []}}
+while pathlib.Path("/run/watched").exists():
+    servers, promised = set(), 0
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_text().split("\\0")
+        except OSError:
+            continue
+        if "/app/llama-server" in words:
+            servers.add(words[words.index("--alias") + 1])
+    for path in pathlib.Path("{STATES}").glob("[a-z]*.json"):
+        try:
+            state = json.loads(path.read_text())
+        except OSError:
+            continue
+        if state["state"] in ("loading", "awake"):
+            promised += state["need_mib"]
+    held = sum(mib[name] for name in servers)
+    if held > most["held"]:
+        most |= {{"held": held, "who": sorted(servers)}}
+    most["promised"] = max(most["promised"], promised)
+    most["looks"] += 1
+    time.sleep(0.1)
+print(json.dumps(most))
+"""
+
+
 @dataclass(frozen=True)
 class Reply:
     """What curl said: status (0: none), seconds to the first byte and in all, and the body."""
@@ -85,6 +120,14 @@ class Reply:
     def content(self) -> str:
         """The words of a chat answer."""
         return str(json.loads(self.text)["choices"][0]["message"]["content"])
+
+
+@dataclass
+class Watched:
+    """The most memory that servers held, and that was promised, in MiB."""
+
+    held_mib: int = 0
+    promised_mib: int = 0
 
 
 def command(name: str, path: str = "/v1/chat/completions", **body: object) -> str:
@@ -158,3 +201,36 @@ def journal(host: Workstation, name: str) -> str:
     """Give what the units of an engine wrote."""
     units = f"-u gatehouse-engine-{name} -u gatehouse-server-{name}"
     return host.exec(f"journalctl --no-pager -o cat {units}").stdout
+
+
+def is_whole(found: Reply, tokens: int, *, streamed: bool) -> bool:
+    """Say whether an answer has all its tokens and its end."""
+    if found.status != 200:
+        return False
+    if streamed:
+        done = found.text.rstrip().endswith("data: [DONE]")
+        return done and found.text.count('"content":" ') == tokens
+    return bool(json.loads(found.text)["usage"]["completion_tokens"] == tokens)
+
+
+@contextmanager
+def watched(host: Workstation) -> Iterator[Watched]:
+    """Look at all servers while something happens."""
+    found = Watched()
+    memory = json.dumps({each["name"]: each["memory_mib"] for each in ENGINES})
+    host.exec("touch /run/watched")
+    with ThreadPoolExecutor(1) as pool:
+        script = f"python3 -c {shlex.quote(WATCH)} {shlex.quote(memory)}"
+        watching = pool.submit(host.exec, script)
+        try:
+            yield found
+        finally:
+            host.exec("rm -f /run/watched")
+        said = json.loads(watching.result().stdout)
+    assert said["looks"] > 1, said
+    found.held_mib, found.promised_mib = said["held"], said["promised"]
+
+
+def memory_of_init(host: Workstation) -> int:
+    """Give what PID 1 has in memory, in KiB."""
+    return int(host.exec("awk '/^VmRSS/ {print $2}' /proc/1/status").stdout)
