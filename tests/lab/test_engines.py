@@ -31,6 +31,7 @@ from tests.lab.engines import (
     state,
     wait_asleep,
 )
+from tests.lab.test_verify import verify
 from tests.waiting import wait_for
 
 
@@ -256,6 +257,13 @@ def test_restart_of_the_proxy_wakes_nothing(engine_host: Workstation) -> None:
     )
     assert not running(engine_host)
     assert {state(engine_host, name) for name in PORTS} == {"asleep"}
+
+
+def test_verify_proves_engines(engine_host: Workstation) -> None:
+    """`make verify` knows that this host has engines, and proves what is said of them."""
+    found = verify(engine_host.access.inventory, "--", "-q", "-k", "test_engines")
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "skipped" not in found.stdout
 
 
 def test_second_deploy_changes_nothing_and_stops_nothing(engine_host: Workstation) -> None:
