@@ -22,7 +22,7 @@ SETTINGS: dict[str, object] = {
             "name": "chat-near-vllm",
             "backend": "hosted_vllm/near",
             "api_base": f"{SERVER}:{LOCAL}/v1",
-            "retries": 0,
+            "retries": 1,
             "timeout_seconds": 20,
             "context_tokens": 8192,
         },

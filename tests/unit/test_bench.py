@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gatehouse.bench import deploy, load, timeline
+from gatehouse.bench import cold, deploy, load, probe, timeline
 from gatehouse.bench.contestants import body
 from gatehouse.bench.load import MARK, Job, Result, Tally, percentile
 from gatehouse.bench.station import Deploy
@@ -183,3 +183,49 @@ def test_load_of_nobody_says_so() -> None:
     result = put_load(Job("127.0.0.1", 1, "/", "{}", seconds=1))
     assert result.per_second == 0
     assert next(iter(result.errors)).startswith("cannot connect")
+
+
+FOUND: dict[str, list[dict[str, float]]] = {
+    "own": [{"seconds": 0.3}, {"seconds": 0.5}, {"seconds": 9.0}],
+    "docker": [{"seconds": 0.6}, {"seconds": 0.8}, {"seconds": 9.2}],
+    "cold": [{"seconds": 0.7}, {"seconds": 0.9}, {"seconds": 9.5}],
+    "peer": [{"seconds": 1.6}, {"seconds": 1.6}, {"seconds": 10.6}],
+    "warm": [{"direct_kept": 0.1, "entry_kept": 0.2, "direct_new": 0.3, "entry_new": 0.5}],
+    "stream": [{"direct_token": 10.0, "entry_token": 10.1, "direct_gap": 10, "entry_gap": 10}],
+    "idle": [{"processes": 0, "kib": 0}],
+    "systemd with": [{"kib": 3900}],
+    "systemd without": [{"kib": 3850}],
+}
+
+
+def test_engines_report_takes_each_round_for_itself() -> None:
+    """A round on a busy machine is slow for all: what counts is the difference within a round."""
+    found = cold.report(FOUND, rounds=3)
+    assert found.held, found.text
+    assert "added by a cold start: the aim is at most 0.5 s (found 0.40): reached" in found.text
+    assert "on top of `docker start` by hand: 0.10 (0.10-0.30) s" in found.text
+    assert "50 more" in found.text
+
+
+@pytest.mark.parametrize(
+    ("part", "worse"),
+    [
+        ("cold", {"seconds": 9.9}),
+        ("warm", {"direct_kept": 0.1, "entry_kept": 1.2, "direct_new": 0.3, "entry_new": 0.5}),
+        ("stream", {"direct_token": 1.0, "entry_token": 2.1, "direct_gap": 1, "entry_gap": 1}),
+        ("idle", {"processes": 1, "kib": 9000}),
+    ],
+)
+def test_engines_report_says_what_is_missed(part: str, worse: dict[str, float]) -> None:
+    """Each aim of its own makes the whole fail."""
+    found = cold.report(FOUND | {part: [worse] * len(FOUND[part])}, rounds=3)
+    assert not found.held
+    assert found.text.count("NOT reached") == 1
+
+
+def test_probe_counts_nothing_but_answers(port: int) -> None:
+    """The time to the first byte is that of a whole answer; anything else ends the measurement."""
+    assert probe.first_byte(("127.0.0.1", port)) > 0
+    probe.healthy(("127.0.0.1", port))
+    with pytest.raises(OSError, match="refused"):
+        probe.first_byte(("127.0.0.1", 1))

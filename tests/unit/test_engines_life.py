@@ -272,6 +272,30 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
         found.shutdown()
 
 
+def test_ready_leaves_the_address_alone_until_the_container_runs(
+    server: str, process: subprocess.Popen[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question to an address that nobody has yet would be answered a second late."""
+    host, _ = host_with(tmp_path, monkeypatch, {"backend": server, "container": "gatehouse-a-1"})
+    host.states.put("chat-a", State(LOADING, 1.0, 5000))
+    asked_before = []
+
+    class Starting(Daemon):
+        def do_GET(self) -> None:
+            asked_before.append(Loading.asked)
+            running = len(asked_before) >= 4
+            self.containers = {"gatehouse-a-1": container(running=running)}
+            super().do_GET()
+
+    host.paths.docker.parent.mkdir(parents=True)
+    with socketserver.UnixStreamServer(str(host.paths.docker), Starting) as found:
+        threading.Thread(target=found.serve_forever, daemon=True).start()
+        assert ready(host, host.config.engine("chat-a"), process.pid) == 0
+        found.shutdown()
+    assert asked_before[:4] == [0, 0, 0, 0]
+    assert Loading.asked == 3
+
+
 def test_a_container_that_outlived_its_unit_is_killed(daemon: Host) -> None:
     """The client of Docker was killed, the container was not: it goes before its memory is free."""
     Daemon.containers["gatehouse-chat-a-1"] = container(running=True)
