@@ -56,7 +56,7 @@ host: $(LOCAL) ## Run the tests on a throwaway workstation
 format: $(LOCAL) ## Put the code into its one form
 	@.venv/bin/ruff format && .venv/bin/ruff check --fix
 
-bench: $(LOCAL) ## Measure deploys and the gateway against LiteLLM's stock start
+bench: $(LOCAL) ## Measure deploys, engines, and the gateway against LiteLLM's stock start
 	@$(PY) -m gatehouse.bench
 
 lock: $(LOCAL) ## Pin the dependencies anew: the operator's, and the host's to the same versions

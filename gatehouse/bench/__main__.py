@@ -1,4 +1,4 @@
-"""`python -m gatehouse.bench`: measure deploys and the gateway on a throwaway workstation.
+"""`python -m gatehouse.bench`: measure deploys, the gateway and engines on a throwaway workstation.
 
 Exit code 0: the limits and aims were reached; 1: one was not; 2: it could not be measured.
 """
@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from docker.errors import DockerException
 
-from gatehouse.bench import deploy, gateway, overhead
+from gatehouse.bench import cold, deploy, gateway, overhead
 from gatehouse.bench.contestants import Contestant, contestants, workers
 from gatehouse.bench.station import Deploy, provision, station
 from gatehouse.bench.table import Report
-from gatehouse.lab import images
+from gatehouse.lab import images, models
 from gatehouse.lab.common import LabError
 from gatehouse.lab.engine import engine
+from gatehouse.lab.images import LabImages
 from gatehouse.lab.progress import Progress
 from gatehouse.lab.workstation import Workstation
 
@@ -27,7 +28,7 @@ this machine: the ratios mean more than the figures, and more cores let the work
 stock start has one worker, as LiteLLM's quickstart starts it. Both run the same image against the
 same database, which virtual keys need. The prompts vary, so no cache answers. The two are
 measured in turns; the other one idles meanwhile and writes its log of requests when it is due."""
-PARTS = ("deploy", "gateway", "overhead")
+PARTS = ("deploy", "gateway", "overhead", "engines")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,6 +49,22 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace, progress: Progress) -> bool:
     parts = options.only or PARTS
     found = images.ensure(engine(progress), progress)
+    held = []
+    if set(parts) != {"engines"}:
+        held += _gateway_alone(parts, options, found, progress)
+    if "engines" in parts:
+        with station(found, progress, keep=options.keep, more=cold.settings()) as workstation:
+            models.install(workstation, progress)
+            with progress.step("a deploy with an engine"):
+                provision(workstation)
+            held.append(_show(cold.run(workstation, progress, rounds=options.rounds)))
+    return all(held)
+
+
+def _gateway_alone(
+    parts: Sequence[str], options: argparse.Namespace, found: LabImages, progress: Progress
+) -> list[bool]:
+    """Measure on a gateway without engines."""
     fresh: list[Deploy] = []
     deploys = options.rounds if "deploy" in parts else 1
     # The last one stays for what comes after the deploys.
@@ -68,7 +85,7 @@ def _run(options: argparse.Namespace, progress: Progress) -> bool:
             _show(Report(textwrap.fill(note, 100), held=True))
             with contestants(workstation, found, progress) as everybody:
                 held += _under_load(parts, options, workstation, everybody, progress)
-    return all(held)
+    return held
 
 
 def _under_load(

@@ -6,9 +6,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 from gatehouse.bench.timeline import Line, Totals, totals
 from gatehouse.lab.common import ROOT, LabError
@@ -34,7 +36,7 @@ class Deploy:
     totals: Totals
 
 
-def settings(images: LabImages) -> dict[str, object]:
+def settings(images: LabImages) -> dict[str, Any]:
     """Give what differs from the shipped defaults; the tuning of the gateway is left as shipped."""
     return overrides(images, None) | {
         # No key of the operator's belongs on a workstation that is thrown away.
@@ -52,10 +54,23 @@ def settings(images: LabImages) -> dict[str, object]:
 
 
 @contextmanager
-def station(images: LabImages, progress: Progress, *, keep: bool) -> Iterator[Workstation]:
-    """Start a workstation that has the images; remove it afterwards, unless `keep`."""
+def station(
+    images: LabImages,
+    progress: Progress,
+    *,
+    keep: bool,
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> Iterator[Workstation]:
+    """Start a workstation that has the images; remove it afterwards, unless `keep`.
+
+    `more`: settings on top of those that every measurement has.
+    """
     found = Workstation.start(
-        NAME, image=images.host, preload=images, settings=settings(images), progress=progress
+        NAME,
+        image=images.host,
+        preload=images,
+        settings={**settings(images), **more},
+        progress=progress,
     )
     try:
         yield found

@@ -42,7 +42,7 @@ def ready(host: Host, engine: Engine, pid: int) -> int:
     try:
         process = select.poll()
         process.register(descriptor, select.POLLIN)
-        while (last := http1.status(engine.backend, engine.health, _ANSWER_SECONDS)) != _OK:
+        while (last := _answer(host, engine)) != _OK:
             if process.poll(host.config.health_interval_seconds * 1000):
                 return _died(engine)
             if time.monotonic() - begin > engine.load_seconds:
@@ -54,6 +54,23 @@ def ready(host: Host, engine: Engine, pid: int) -> int:
     _awake(host, engine, time.monotonic() - begin)
     _knock(engine)
     return 0
+
+
+def _answer(host: Host, engine: Engine) -> int | None:
+    """Ask the engine, but no container that does not run yet.
+
+    Nobody has its address then, and the kernel, which asks only once a second who has it, would
+    keep us waiting for most of a second after the engine is ready.
+    """
+    if engine.container:
+        try:
+            container = host.docker.container(engine.container)
+        except (OSError, EngineError):
+            pass  # nobody can tell: the engine itself may answer all the same
+        else:
+            if container is None or not container.running:
+                return None
+    return http1.status(engine.backend, engine.health, _ANSWER_SECONDS)
 
 
 def _late(host: Host, engine: Engine, last: int | None) -> int:
