@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from gatehouse.settings.load import ENTRIES
 from gatehouse.settings.model import COMPONENTS
 
-_NAMES = {
+_NAMES: dict[Any, str] = {
     str: "text",
     int: "whole number",
     float: "number",
