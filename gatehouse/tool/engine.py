@@ -19,6 +19,7 @@ from gatehouse.engines.errors import EngineError
 from gatehouse.engines.host import Host
 from gatehouse.engines.state import AWAKE, FAILED, LEAVING, LOADING, REFUSED
 from gatehouse.tool import engine_facts
+from gatehouse.tool.errors import CannotLookError, ProblemError
 
 _LOOK_SECONDS = 0.1
 _GONE_SECONDS = 60
@@ -29,18 +30,6 @@ _HINT = (
 _JOURNAL_GROUPS = ("systemd-journal", "adm", "wheel")
 
 Parameters = ParamSpec("Parameters")
-
-
-class ProblemError(click.ClickException):
-    """It was tried, and it did not work."""
-
-    exit_code = 1
-
-
-class CannotLookError(click.ClickException):
-    """It could not even be tried."""
-
-    exit_code = 2
 
 
 def _plainly(command: Callable[Parameters, None]) -> Callable[Parameters, None]:

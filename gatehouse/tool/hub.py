@@ -18,7 +18,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from gatehouse.tool.store import ProblemError
+from gatehouse.tool.errors import ProblemError
 
 TOKEN_FILE = Path("/etc/gatehouse/secrets/providers/HF_TOKEN")
 _SECONDS = 30

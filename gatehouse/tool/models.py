@@ -10,27 +10,23 @@ from typing import ParamSpec
 import click
 
 from gatehouse.tool import ollama, pull, store, verify
+from gatehouse.tool.errors import CannotLookError, ProblemError
 from gatehouse.tool.hub import TOKEN_FILE, Hub
 from gatehouse.tool.progress import human
-from gatehouse.tool.store import CannotLookError, Config, Manifest, ProblemError, Wanted
+from gatehouse.tool.store import Config, Manifest, Wanted
 
 Parameters = ParamSpec("Parameters")
 
 
-class _CannotLook(click.ClickException):
-    exit_code = 2
-
-
 def plainly(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """Print what went wrong instead of a traceback, with the exit code that says which kind."""
+    """Print what the system refused instead of a traceback."""
 
     @wraps(command)
     def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
         try:
             command(*args, **kwargs)
-        except (ProblemError, CannotLookError, OSError) as error:
-            kind = click.ClickException if isinstance(error, ProblemError) else _CannotLook
-            raise kind(str(error)) from error
+        except OSError as error:
+            raise CannotLookError(str(error)) from error
 
     return guarded
 

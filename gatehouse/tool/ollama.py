@@ -8,8 +8,9 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import click
 
+from gatehouse.tool.errors import ProblemError
 from gatehouse.tool.progress import bar
-from gatehouse.tool.store import ProblemError, Wanted
+from gatehouse.tool.store import Wanted
 
 _SPARE_SECONDS = 60
 

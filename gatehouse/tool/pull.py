@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 
 import click
 
+from gatehouse.tool.errors import ProblemError
 from gatehouse.tool.gguf import HEADER_BYTES, gguf_problem
 from gatehouse.tool.hub import Card, Hub, InterruptedDownloadError, Remote, StalePartError
 from gatehouse.tool.progress import bar, human
-from gatehouse.tool.store import Manifest, ProblemError, Wanted, part, parts, sha256
+from gatehouse.tool.store import Manifest, Wanted, part, parts, sha256
 
 _SPARE_BYTES = 256 << 20
 _TRIES = 5

@@ -11,17 +11,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from gatehouse.tool.errors import CannotLookError
+
 CONFIG = Path("/opt/gatehouse/current/engines/engines.json")
 DEFAULT_HUB = "https://huggingface.co"
 _CHUNK_BYTES = 1 << 20
-
-
-class ProblemError(Exception):
-    """A problem that was found (exit code 1); the message says what mends it."""
-
-
-class CannotLookError(Exception):
-    """It could not even look (exit code 2); the message says why."""
 
 
 @dataclass(frozen=True)

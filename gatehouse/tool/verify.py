@@ -5,9 +5,10 @@ from pathlib import Path
 
 import click
 
+from gatehouse.tool.errors import ProblemError
 from gatehouse.tool.progress import bar
 from gatehouse.tool.pull import entry, header_problem
-from gatehouse.tool.store import Config, Manifest, ProblemError, Wanted, sha256
+from gatehouse.tool.store import Config, Manifest, Wanted, sha256
 
 
 def now() -> str:
