@@ -128,15 +128,17 @@ def ensure(client: docker.DockerClient, progress: Progress) -> LabImages:
     """
     hosts = ensure_hosts(client, progress)
     source = _source(progress)
-    recipes = _gateway_recipes(hosts["base"].digest) if source == "built" else {}
+    recipes = _gateway_recipes(hosts["base"].digest)
+    if source == "registry":
+        # llama.cpp's is always ours: tests have it load slowly, fail, and keep a pace.
+        recipes = {"llamacpp": recipes["llamacpp"]}
     with alone(progress):
         _ensure_recipes(client, progress, recipes | _models_recipes(hosts["base"].digest))
     references = {name: recipe.tag for name, recipe in recipes.items()}
-    if source == "registry":
-        named = defaults(ROOT / "group_data" / "all.py")
-        references = {name: str(named[setting]) for name, setting in GATEWAY.items()}
-        for reference in references.values():
-            _pull(client, progress, reference)
+    named = defaults(ROOT / "group_data" / "all.py")
+    for name in GATEWAY.keys() - recipes.keys():
+        references[name] = str(named[GATEWAY[name]])
+        _pull(client, progress, references[name])
     return LabImages(source=source, host=HOST, bare=BARE, **references)
 
 
