@@ -11,7 +11,7 @@ _VISIBLE = r"""
 cd /etc/gatehouse/secrets || exit 1
 set --
 for file in *_key *_password providers/*; do [ -s "$file" ] && set -- "$@" -f "$file"; done
-# Counted, for grep -q would end the others' pipes, and they would complain.
+# Counted: grep -q would break off who is read, and they would complain.
 look() { place=$1; shift; [ "$(grep -cF "$@")" = 0 ] || echo "a secret shows in $place"; }
 docker ps -aq | xargs -r docker inspect | look "docker inspect" "$@"
 (cd /opt/gatehouse/current && docker compose config) | look "docker compose config" "$@"
