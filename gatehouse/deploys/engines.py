@@ -14,7 +14,7 @@ from gatehouse.deploys.host import directories
 from gatehouse.deploys.packages import present
 from gatehouse.deploys.release import directory
 from gatehouse.render.engines import UNITS
-from gatehouse.settings import Engine, Settings
+from gatehouse.settings import Engine
 from gatehouse.settings.models import MODEL_NAME
 
 RUNTIME = "/run/gatehouse/engines"
@@ -36,7 +36,11 @@ def deploy(gateway: Gateway) -> None:
     if engines:
         package = _POLKIT.get(gateway.found.system, "polkitd")
         present(name="Install polkit", commands={"pkaction": package})
-        directories(name="Make the directories", wanted=_directories(settings))
+        models = {settings.models_dir: ("755", "root", "root")}
+        directories(name="Make the directories", wanted=models)
+    if any(engine.kind == "ollama" and not engine.command for engine in engines):
+        path = f"{settings.models_dir}/ollama"
+        owned(name="Make Ollama's own folder", path=path, user=settings.engines_user)
     removed(name="Remove what is off", keep=[engine.name for engine in engines])
     files = {
         path: file
@@ -62,21 +66,17 @@ def _pulls(gateway: Gateway, engine: Engine) -> bool:
     return wanted and path not in gateway.found.model_files
 
 
-def _directories(settings: Settings) -> dict[str, tuple[str, str, str]]:
-    found = {settings.models_dir: ("755", "root", "root")}
-    uid, gid = settings.engines_user.split(":")
-    if any(engine.kind == "ollama" for engine in settings.active_engines):
-        found[f"{settings.models_dir}/ollama"] = (
-            "755",
-            _NAMES.get(uid, uid),
-            _GROUPS.get(gid, gid),
-        )
-    return found
-
-
-# How `stat` calls the numbers of the default user.
-_NAMES = {"65534": "nobody"}
-_GROUPS = {"65534": "nogroup"}
+@operation()
+def owned(path: str, user: str) -> Commands:
+    """Ensure a folder that an engine writes to; `user` is uid:gid, whoever that is on the host."""
+    if (
+        host.get_fact(Run, command=f"stat -c '%F %a %u:%g' {path}")["out"]
+        == f"directory 755 {user}"
+    ):
+        host.noop(f"{path} is as it should be")
+        return
+    uid, gid = user.split(":")
+    yield StringCommand("install", "-d", "-o", uid, "-g", gid, "-m", "755", path)
 
 
 @operation()

@@ -1,4 +1,4 @@
-"""Whether an engine may start: asked by its unit before the start, answered within a second."""
+"""Whether an engine may start: asked by its unit before the start, answered at once."""
 
 import time
 

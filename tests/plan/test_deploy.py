@@ -92,6 +92,17 @@ def test_database_mode_can_be_planned_on_a_bare_host(place: Path) -> None:
     ]
 
 
+def test_ollama_gets_a_folder_to_write_to(place: Path) -> None:
+    """Its folder is made for the user that engines run as, on a host that has an Ollama only."""
+    folder = "Engines | Make Ollama's own folder"
+    missing = {"pkaction": ["pkaction", "0"], **bare()}
+    there = {"stat -c '%F %a %u:%g'": ["directory 755 65534:65534", "0"], **missing}
+    for answers, changes in ((missing, True), (there, False)):
+        planned = plan(place, answers, models_enable=["chat-mistral-7b-ollama"])
+        assert planned[folder] == changes
+    assert folder not in plan(place, bare())
+
+
 def test_engine_below_the_floor_is_replaced_or_kept(place: Path) -> None:
     """An old engine is replaced by Docker's own, and kept where the distribution's is wanted."""
     old = deployed() | {
