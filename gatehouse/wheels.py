@@ -7,6 +7,7 @@ machine reaches no package index later.
 import hashlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,13 @@ import tempfile
 import threading
 import time
 import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from gatehouse.render.template import ROOT
 
@@ -26,6 +33,64 @@ OWN = FOLDER / "own"
 _OLD_SECONDS = 24 * 3600
 # Several hosts are deployed to at the same time.
 _ONE_AT_A_TIME = threading.Lock()
+
+
+# Ubuntu 22.04 has glibc 2.35, the oldest of the hosts that are supported.
+_GLIBC = range(35, 16, -1)
+_PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+_MACHINES = ("x86_64", "aarch64")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the wheels are to fit: a Python, `3.13`, and a processor as `uname -m` calls it."""
+
+    python: str
+    machine: str
+
+    def __str__(self) -> str:
+        """Give it as a part of a file's name."""
+        return f"{self.python}-{self.machine}"
+
+    @property
+    def platforms(self) -> list[str]:
+        """The platform tags that such a host takes, the best first."""
+        old = {17: "manylinux2014"}
+        names = [name for minor in _GLIBC for name in (f"manylinux_2_{minor}", old.get(minor))]
+        return [f"{name}_{self.machine}" for name in names if name]
+
+    def tags(self) -> frozenset[Tag]:
+        """Give the tags of the wheels that such a host takes."""
+        major, minor = map(int, self.python.split("."))
+        version = (major, minor)
+        return frozenset(
+            [
+                *cpython_tags(version, platforms=self.platforms),
+                *compatible_tags(version, f"cp{major}{minor}", platforms=self.platforms),
+            ]
+        )
+
+    def wanted(self) -> Iterator[str]:
+        """Yield the names of the packages that the lock has for such a host."""
+        environment = {
+            "python_version": self.python,
+            "python_full_version": f"{self.python}.0",
+            "platform_machine": self.machine,
+            "sys_platform": "linux",
+            "platform_system": "Linux",
+            "os_name": "posix",
+            "implementation_name": "cpython",
+            "platform_python_implementation": "CPython",
+        }
+        for line in LOCK.read_text().splitlines():
+            if "==" in line:
+                requirement = Requirement(line.removesuffix("\\").strip())
+                if requirement.marker is None or requirement.marker.evaluate(environment):
+                    yield canonicalize_name(requirement.name)
+
+
+# Every kind of host that is supported; `make wheels` fetches for all of them.
+TARGETS = tuple(Target(python, machine) for machine in _MACHINES for python in _PYTHONS)
 
 
 class Unavailable(Exception):  # noqa: N818 - it names a state of affairs
@@ -61,15 +126,15 @@ def build(name: str) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def bundle(name: str) -> Path:
-    """Give the archive of everything that is installed, with the wheel that was built as `name`.
+def bundle(name: str, target: Target) -> Path:
+    """Give the archive of all that is installed on such a host, with the wheel built as `name`.
 
     Raises `Unavailable`.
     """
-    path = archive(name)
+    path = archive(name, str(target))
     with _ONE_AT_A_TIME:
         if not path.is_file():
-            data = _tar([LOCK, *fetch(), *(OWN / name).glob("*.whl")])
+            data = _tar([LOCK, *fetch(target), *(OWN / name).glob("*.whl")])
             new = path.with_suffix(".new")
             new.write_bytes(data)
             new.rename(path)
@@ -77,9 +142,9 @@ def bundle(name: str) -> Path:
     return path
 
 
-def archive(name: str) -> Path:
-    """Give where the archive is, or will be."""
-    return OWN / f"{name}.tar"
+def archive(name: str, what: str) -> Path:
+    """Give where the archive is, or will be, for a target or for one host."""
+    return OWN / f"{name}-{re.sub('[^A-Za-z0-9._-]', '_', what)}.tar"
 
 
 def _prune(name: str) -> None:
@@ -89,45 +154,51 @@ def _prune(name: str) -> None:
             shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 
-def fetch() -> list[Path]:
-    """Give the locked wheels, downloaded where they are not there yet; raises `Unavailable`."""
+def fetch(target: Target) -> list[Path]:
+    """Give the locked wheels for such a host, downloaded where they are not there yet.
+
+    Raises `Unavailable`.
+    """
     FOLDER.mkdir(parents=True, exist_ok=True)
-    have = _locked()
-    wanted = _count()
-    if len(have) < wanted:
-        problem = _download()
-        have = _locked()
-        if len(have) < wanted:
+    wanted = set(target.wanted())
+    have = _locked(target)
+    if wanted - have.keys():
+        problem = _download(target)
+        have = _locked(target)
+        if missing := sorted(wanted - have.keys()):
             raise Unavailable(
-                f"{wanted - len(have)} of the {wanted} Python packages that the gatehouse command "
-                f"needs on the host cannot be had: {problem}\n"
+                f"{len(missing)} of the {len(wanted)} Python packages that the gatehouse command "
+                f"needs on a host with Python {target.python} on {target.machine} cannot be had "
+                f"({', '.join(missing)}): {problem}\n"
                 "On a machine that reaches a Python package index, run `make wheels` in the same "
                 f"version of this repository, and copy build/wheels/ here to {FOLDER} "
                 "(docs/airgap.md)"
             )
-    return have
+    return [have[name] for name in sorted(wanted)]
 
 
-def _locked() -> list[Path]:
-    """Give the wheels at hand whose hash stands in the lock."""
+def _locked(target: Target) -> dict[str, Path]:
+    """Give the wheels at hand that fit and whose hash stands in the lock, by package."""
     lock = LOCK.read_text()
-    return [
-        path
-        for path in sorted(FOLDER.glob("*.whl"))
-        if f"--hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}" in lock
-    ]
+    tags = target.tags()
+    found = {}
+    for path in sorted(FOLDER.glob("*.whl")):
+        try:
+            name, _, _, fits = parse_wheel_filename(path.name)
+        except InvalidWheelFilename:
+            continue
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if tags & fits and f"--hash=sha256:{digest}" in lock:
+            found[str(name)] = path
+    return found
 
 
-def _count() -> int:
-    return sum("==" in line for line in LOCK.read_text().splitlines())
-
-
-def _download() -> str:
+def _download(target: Target) -> str:
     """Let pip download what the lock names; give what it said when it could not."""
-    # Platform "any": the lock names pure Python only, so one set of wheels fits every host.
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--require-hashes", "--no-deps", "--only-binary=:all:", "--platform=any"]
-    command += ["--python-version=3.11", f"--dest={FOLDER}", f"--requirement={LOCK}"]
+    command += ["--require-hashes", "--no-deps", "--only-binary=:all:", "--implementation=cp"]
+    command += [f"--platform={platform}" for platform in target.platforms]
+    command += [f"--python-version={target.python}", f"--dest={FOLDER}", f"--requirement={LOCK}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     return done.stderr.strip().splitlines()[-1] if done.returncode and done.stderr else "unknown"
 
@@ -153,9 +224,9 @@ def _tar(files: list[Path]) -> bytes:
 
 
 def main() -> None:
-    """Fetch the wheels and say where they are."""
+    """Fetch the wheels for every kind of host and say where they are."""
     try:
-        files = fetch()
+        files = {path for target in TARGETS for path in fetch(target)}
     except Unavailable as unavailable:
         sys.exit(str(unavailable))
     size = sum(path.stat().st_size for path in files) / 1e6

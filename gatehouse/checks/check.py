@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["failure", "warning"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,13 @@ class Check:
     """A statement and how to find out.
 
     `command` is run by root's `sh` on the host and only looks; `judge` gets its exit code and its
-    output and is pure, so that a check can be tested without a host.
+    output and is pure, so that a check can be tested without a host. Checks with the very same
+    command share one run of it.
+
+    `fix` is for a person; `repair` is a command that is safe to run by itself (`doctor --fix`),
+    where there is one. `needs` names checks: where one of them does not hold, this one says nothing
+    new.
+    A `warning` does not fail a deploy.
     """
 
     name: str
@@ -26,6 +35,9 @@ class Check:
     command: str
     judge: Callable[[int, str], Result]
     fix: str
+    severity: Severity = "failure"
+    needs: tuple[str, ...] = ()
+    repair: str | None = None
 
 
 def equals(expected: str) -> Callable[[int, str], Result]:

@@ -17,6 +17,7 @@ def checks(settings: Settings) -> list[Check]:
         "/etc/gatehouse/secrets/providers": "750 root gatehouse-secrets",
         "/var/lib/gatehouse": f"750 root {group}",
         "/var/lib/gatehouse/engines": f"750 root {group}",
+        "/var/lib/gatehouse/state": f"750 root {group}",
     }
     return [
         *(

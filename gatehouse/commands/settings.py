@@ -1,5 +1,7 @@
 """`settings`: check every host's settings and show the table. `docs`: write docs/settings.md."""
 
+import importlib
+import json
 import shutil
 import textwrap
 from pathlib import Path
@@ -10,8 +12,10 @@ from gatehouse.commands.hosts import hosts
 from gatehouse.providers import given
 from gatehouse.settings import Invalid, Problem, defaults, validate
 from gatehouse.settings.table import HEAD, markdown, rows
+from gatehouse.tool.schemas import SCHEMAS
 
 PAGE = Path("docs/settings.md")
+SCHEMA_FOLDER = Path("docs/schemas")
 
 
 @click.command("settings")
@@ -32,18 +36,34 @@ def command(inventory: str) -> None:
 
 
 @click.command("docs")
-@click.option("--check", is_flag=True, help="Only say whether the page is up to date.")
+@click.option("--check", is_flag=True, help="Only say whether the pages are up to date.")
 def docs(*, check: bool) -> None:
-    """Write docs/settings.md from the settings themselves."""
-    text = markdown(defaults())
-    if PAGE.is_file() and PAGE.read_text() == text:
-        click.echo(f"{PAGE} is up to date")
-    elif check:
-        raise click.ClickException(f"{PAGE} is out of date: run `make docs`")
-    else:
-        PAGE.parent.mkdir(exist_ok=True)
-        PAGE.write_text(text)
-        click.echo(f"{PAGE} written")
+    """Write docs/settings.md from the settings, and docs/schemas/ from the commands' documents."""
+    wanted = {PAGE: markdown(defaults())} | {
+        SCHEMA_FOLDER / f"{name}.json": _schema(name) for name in SCHEMAS
+    }
+    stale = [path for path, text in wanted.items() if not _holds(path, text)]
+    unknown = [path for path in SCHEMA_FOLDER.glob("*.json") if path not in wanted]
+    if check and (stale or unknown):
+        names = ", ".join(map(str, [*stale, *unknown]))
+        raise click.ClickException(f"{names} out of date: run `make docs`")
+    for path in stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(wanted[path])
+    for path in unknown:
+        path.unlink()
+    changed = len(stale) + len(unknown)
+    click.echo(f"{changed} pages written" if changed else f"{PAGE} and {SCHEMA_FOLDER} hold")
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text() == text
+
+
+def _schema(name: str) -> str:
+    module, _, attribute = SCHEMAS[name].partition(":")
+    document = getattr(importlib.import_module(module), attribute)
+    return json.dumps(document.model_json_schema(mode="serialization"), indent=2) + "\n"
 
 
 def _print(table: list[tuple[str, ...]]) -> None:

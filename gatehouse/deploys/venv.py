@@ -31,6 +31,8 @@ for each in python3.14 python3.13 python3.12 python3.11 python3; do
     "$each" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null &&
         python=$each && break
 done"""
+_WHICH_PYTHON = f"""{_FIND_PYTHON}
+"$python" -c 'import platform, sys; print("%d.%d" % sys.version_info[:2], platform.machine())'"""
 # Ubuntu 22.04's own python3 is too old.
 _PACKAGES = {"ubuntu 22.04": ["python3.11", "python3.11-venv"]}
 
@@ -55,7 +57,8 @@ def complete(wanted: str) -> str:
     """Give the check that this virtual environment is whole and that its Python still runs."""
     path = f"{VENVS}/{wanted}"
     # The distribution's next release takes its Python away from under it.
-    return f"test -f {path}/{_MARKER} && {path}/bin/python -I -c 'import gatehouse.tool'"
+    works = "import gatehouse.tool, pydantic_core"
+    return f"test -f {path}/{_MARKER} && {path}/bin/python -I -c '{works}'"
 
 
 @operation()
@@ -78,7 +81,7 @@ def installed(wanted: str) -> Commands:
     yield FunctionCommand(_packed, [wanted], {})
     yield progress.upload(
         "uploading the gatehouse command",
-        str(wheels.archive(wanted)),
+        str(wheels.archive(wanted, host.name)),
         f"{VENVS}/{wanted}.new.tar",
     )
     yield progress.run("installing the gatehouse command", script(wanted))
@@ -105,12 +108,20 @@ rm -rf {new} {new}.tar"""
 
 
 def _packed(state: State, host: Host, wanted: str) -> bool:  # noqa: ARG001 - pyinfra's call
+    """Have the archive for this host's Python and processor, under this host's name."""
+    found = host.get_fact(Run, command=_WHICH_PYTHON)["out"].split()
+    if len(found) != 2:  # noqa: PLR2004 - the version and the processor
+        logger.error(f"{host.print_prefix}this host's Python does not say what it is: {found}")
+        return False
     try:
-        path = wheels.bundle(wanted)
+        path = wheels.bundle(wanted, wheels.Target(*found))
     except wheels.Unavailable as unavailable:
         # An exception would reach the operator as a traceback.
         logger.error(f"{host.print_prefix}{unavailable}")
         return False
+    mine = wheels.archive(wanted, host.name)
+    mine.unlink(missing_ok=True)
+    mine.hardlink_to(path)
     size = path.stat().st_size / 1e6
     logger.info(f"{host.print_prefix}the gatehouse command {wanted} is {size:.1f} MB to upload")
     return True

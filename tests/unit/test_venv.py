@@ -16,8 +16,11 @@ from gatehouse.tool.__main__ import COMMANDS, main
 from tests.unit.test_structure import imported
 
 # What the host has: the standard library, what requirements-host.lock pins, and this package.
-NOT_ON_THE_HOST = {"pyinfra", "pyinfra_cli", "pydantic", "docker", "paramiko", "yaml", "jinja2"}
-OF_THE_OPERATOR = ("deploys", "settings", "render", "lab", "commands", "bench", "checks")
+NOT_ON_THE_HOST = {"pyinfra", "pyinfra_cli", "docker", "paramiko", "yaml", "packaging"}
+OF_THE_OPERATOR = ("deploys", "render", "lab", "commands", "bench", "wheels", "providers")
+# Both sides share these, so they need no more than the host has.
+SHARED = ("settings", "checks")
+HERE = wheels.Target("3.13", "x86_64")
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have no package index answer."""
-    monkeypatch.setattr(wheels, "_download", lambda: "no index answers")
+    monkeypatch.setattr(wheels, "_download", lambda _: "no index answers")
 
 
 def test_identity_follows_what_is_installed() -> None:
@@ -67,7 +70,7 @@ def test_bundle_holds_all_that_is_installed(
     lock.write_text(f"thing==1.0 \\\n    --hash=sha256:{digest.stdout.split()[0].decode()}\n")
     monkeypatch.setattr(wheels, "LOCK", lock)
     wheels.build("one")
-    with tarfile.open(wheels.bundle("one")) as archive:
+    with tarfile.open(wheels.bundle("one", HERE)) as archive:
         names = archive.getnames()
     own = [name for name in names if name.startswith("gatehouse-")]
     assert len(own) == 1
@@ -81,9 +84,48 @@ def test_wheel_of_another_content_is_not_taken(
     for path in folder.glob("*.whl"):
         path.write_bytes(b"something else")
     with pytest.raises(wheels.Unavailable, match="make wheels") as raised:
-        wheels.fetch()
+        wheels.fetch(HERE)
     assert "no index answers" in str(raised.value)
     assert str(folder) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("python", "machine", "name", "fits"),
+    [
+        ("3.13", "x86_64", "thing-1.0-cp313-cp313-manylinux_2_17_x86_64.whl", True),
+        ("3.13", "x86_64", "thing-1.0-cp313-cp313-manylinux_2_17_aarch64.whl", False),
+        ("3.13", "aarch64", "thing-1.0-cp313-cp313-manylinux2014_aarch64.whl", True),
+        ("3.11", "x86_64", "thing-1.0-cp313-cp313-manylinux_2_17_x86_64.whl", False),
+        ("3.13", "x86_64", "thing-1.0-cp313-cp313-manylinux_2_39_x86_64.whl", False),
+        ("3.13", "x86_64", "thing-1.0-cp313-cp313-musllinux_1_2_x86_64.whl", False),
+        ("3.11", "aarch64", "thing-1.0-py3-none-any.whl", True),
+        ("3.13", "x86_64", "thing.whl", False),
+    ],
+)
+def test_host_gets_the_wheel_that_fits(  # noqa: PLR0913 - two fixtures and four values
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    python: str,
+    machine: str,
+    name: str,
+    *,
+    fits: bool,
+) -> None:
+    """A wheel for another Python, processor or C library is not carried to a host."""
+    for path in folder.glob("*.whl"):
+        path.unlink()
+    (folder / name).write_bytes(b"thing")
+    lock = folder / "requirements-host.lock"
+    digest = subprocess.run(["sha256sum"], input=b"thing", capture_output=True, check=True)
+    lock.write_text(f"thing==1.0 \\\n    --hash=sha256:{digest.stdout.split()[0].decode()}\n")
+    monkeypatch.setattr(wheels, "LOCK", lock)
+    monkeypatch.setattr(wheels, "_download", lambda _: "no index answers")
+    target = wheels.Target(python, machine)
+    if fits:
+        assert [path.name for path in wheels.fetch(target)] == [name]
+    else:
+        with pytest.raises(wheels.Unavailable, match=f"Python {python} on {machine}.*thing"):
+            wheels.fetch(target)
 
 
 def test_lock_names_no_index_and_only_hashes() -> None:
@@ -104,7 +146,7 @@ def test_host_gets_the_versions_that_are_tested() -> None:
         assert ours[name] == version, name
 
 
-@pytest.mark.parametrize("folder_name", ["tool", "engines"])
+@pytest.mark.parametrize("folder_name", ["tool", "engines", *SHARED])
 def test_host_code_needs_only_what_is_there(folder_name: str) -> None:
     """What runs on the host imports neither the operator's packages nor the operator's code."""
     for path in (ROOT / "gatehouse" / folder_name).glob("*.py"):

@@ -1,0 +1,8 @@
+"""The documents that commands print with --json.
+
+`python -m gatehouse docs` writes the JSON schema of each to docs/schemas/. A field may be added;
+none is renamed or removed without a line in CHANGELOG.md.
+"""
+
+# Name of the document → the pydantic model, imported when it is needed.
+SCHEMAS: dict[str, str] = {}
