@@ -11,6 +11,7 @@ from gatehouse.lab.progress import Progress
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "lab"
+LOCK = Path.home() / ".cache" / "gatehouse" / "lab.lock"
 
 PREFIX = "gatehouse-lab"
 # Every Docker object that the lab makes carries it, so that all of them can be found again.
@@ -42,9 +43,12 @@ def wait_for(
 
 @contextmanager
 def alone(progress: Progress) -> Iterator[None]:
-    """Let one run at a time make what all workstations share: the images and the seed."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    with (BUILD / "lock").open("w") as lock:
+    """Let one run at a time make what all workstations share: the images and the seed.
+
+    They belong to the engine, so every checkout of this user waits for the same lock.
+    """
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with LOCK.open("w") as lock:
         # The system lets go of it when the run that has it dies.
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
