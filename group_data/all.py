@@ -89,8 +89,17 @@ litellm_stream_guard: list[str] = []
 litellm_retries = 3
 litellm_allowed_fails = 3
 litellm_cooldown_seconds = 30
-litellm_key_rpm = 120
-litellm_key_tpm = 60_000
+
+# Keys --------------------------------------------------------------------------------------------
+keys_rpm = 120
+keys_tpm = 60_000
+keys_days = 90
+keys_warn_days = 14
+keys_rotate_before_days = 7
+keys_overlap_hours = 24
+keys_teams: list[dict[str, object]] = []
+keys_users: list[dict[str, object]] = []
+keys_declared: list[dict[str, object]] = []
 
 # MCP servers -------------------------------------------------------------------------------------
 mcp_servers: list[dict[str, object]] = []

@@ -134,11 +134,3 @@ class LitellmSettings(Component):
     litellm_cooldown_seconds: Annotated[
         int, setting("How long such a model rests.", unit="seconds", ge=1, le=3600)
     ]
-    litellm_key_rpm: Annotated[
-        int,
-        setting("Default limit of a new virtual key.", unit="requests/minute", ge=1, le=1000000),
-    ]
-    litellm_key_tpm: Annotated[
-        int,
-        setting("Default limit of a new virtual key.", unit="tokens/minute", ge=1, le=1000000000),
-    ]

@@ -10,22 +10,29 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from gatehouse.settings.engines import Engine
+from gatehouse.settings.keys import DeclaredKey, Team, User
 from gatehouse.settings.mcp import McpServer
 from gatehouse.settings.model import COMPONENTS, Settings
 from gatehouse.settings.models import Model
 from gatehouse.settings.rules import RULES, Unavailable, Valid, suggestion
 
 # Old key → new key. A key that was in a release is never just dropped.
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "litellm_key_rpm": "keys_rpm",
+    "litellm_key_tpm": "keys_tpm",
+}
 
 # Data that pyinfra's connectors and global arguments read, never settings of ours.
 _PYINFRA = ("ssh_", "fake_", "_")
 
-# Component → what one entry of its list is called, and what fields that has.
+# Component, or setting → what one entry of its list is called, and what fields that has.
 ENTRIES: dict[str, tuple[str, type[BaseModel]]] = {
     "models": ("a model", Model),
     "engines": ("an engine", Engine),
     "mcp": ("an MCP server", McpServer),
+    "keys_teams": ("a team", Team),
+    "keys_users": ("a user", User),
+    "keys_declared": ("a declared key", DeclaredKey),
 }
 
 _STRICT = ConfigDict(strict=True)
@@ -121,7 +128,7 @@ def _words(key: str, details: ErrorDetails) -> str:
     """Say what was found and what was expected; pydantic's message names the bound or the type."""
     message = details["msg"].removeprefix("Value error, ")
     if details["type"] == "extra_forbidden":
-        noun, entry = ENTRIES[key.split("_", 1)[0]]
+        noun, entry = ENTRIES.get(key) or ENTRIES[key.split("_", 1)[0]]
         close = suggestion(str(details["loc"][-1]), list(entry.model_fields))
         return f"is not a field of {noun}{close}"
     if details["type"] == "missing":

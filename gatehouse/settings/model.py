@@ -5,6 +5,7 @@ from gatehouse.settings.engines import Engine, EnginesSettings, active
 from gatehouse.settings.gpu import GpuSettings
 from gatehouse.settings.host import HostSettings
 from gatehouse.settings.images import ImagesSettings
+from gatehouse.settings.keys import KeysSettings
 from gatehouse.settings.litellm import LitellmSettings
 from gatehouse.settings.mcp import McpSettings
 from gatehouse.settings.models import Model, ModelsSettings
@@ -22,6 +23,7 @@ COMPONENTS = (
     PostgresSettings,
     RedisSettings,
     LitellmSettings,
+    KeysSettings,
     ModelsSettings,
     EnginesSettings,
     GpuSettings,
@@ -38,6 +40,7 @@ class Settings(
     PostgresSettings,
     RedisSettings,
     LitellmSettings,
+    KeysSettings,
     ModelsSettings,
     EnginesSettings,
     GpuSettings,

@@ -13,6 +13,7 @@ from typing import Any
 
 from gatehouse.settings import version
 from gatehouse.settings.engines import Engine, active
+from gatehouse.settings.keys import REPLACED, SPECIAL_MODELS, DeclaredKey
 from gatehouse.settings.models import ALIAS_NAME
 
 _WIDEST, _NARROWEST = 16, 28
@@ -305,6 +306,59 @@ def stream_guard(s: Valid) -> Found:
             yield "litellm_stream_guard", f"there is no model {name!r}{close}"
 
 
+def keys(s: Valid) -> Found:
+    """Teams, users and keys have names of their own, and refer to each other and to models."""
+    teams = [team.name for team in s.keys_teams]
+    users = [user.name for user in s.keys_users]
+    aliases = [key.alias for key in s.keys_declared]
+    for setting, names in (
+        ("keys_teams", teams),
+        ("keys_users", users),
+        ("keys_declared", aliases),
+    ):
+        for name, count in Counter(names).items():
+            if count > 1:
+                yield setting, f"{name!r} is defined {count} times: rename one of them"
+    for user in s.keys_users:
+        for name in user.teams:
+            if name not in teams:
+                key = f"keys_users/{user.name}/teams"
+                yield key, f"there is no team {name!r} in keys_teams{suggestion(name, teams)}"
+    for key in s.keys_declared:
+        where = f"keys_declared/{key.alias}"
+        yield from _owners(where, key, teams, users)
+        days = s.keys_days if key.days is None else key.days
+        if key.rotate and 0 < days <= s.keys_rotate_before_days:
+            yield (
+                f"{where}/days",
+                f"{days} days are over before keys_rotate_before_days = "
+                f"{s.keys_rotate_before_days}: it would be rotated all the time",
+            )
+        if REPLACED.search(key.alias):
+            yield f"{where}/alias", "ends like the old key of a rotation: choose another"
+
+
+def _owners(where: str, key: DeclaredKey, teams: list[str], users: list[str]) -> Found:
+    for field, name, known in (("team", key.team, teams), ("user", key.user, users)):
+        if name is not None and name not in known:
+            close = suggestion(name, known)
+            yield f"{where}/{field}", f"there is no {field} {name!r} in keys_{field}s{close}"
+
+
+def keys_models(s: Valid) -> Found:
+    """Who may ask only some models may ask models that there are."""
+    known = [*s.model_names, *s.models_aliases]
+    named = {
+        **{f"keys_teams/{team.name}": team.models for team in s.keys_teams},
+        **{f"keys_users/{user.name}": user.models for user in s.keys_users},
+        **{f"keys_declared/{key.alias}": key.models for key in s.keys_declared},
+    }
+    for where, names in named.items():
+        for name in names:
+            if name not in known and name not in SPECIAL_MODELS:
+                yield f"{where}/models", f"there is no model {name!r}{suggestion(name, known)}"
+
+
 RULES: tuple[Callable[[Valid], Found], ...] = (
     bind_address,
     subnets,
@@ -323,4 +377,6 @@ RULES: tuple[Callable[[Valid], Found], ...] = (
     cycles,
     mcp,
     stream_guard,
+    keys,
+    keys_models,
 )

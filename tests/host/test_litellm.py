@@ -61,8 +61,8 @@ def content(answer: Answer) -> str:
 def test_key_has_the_default_limits(gateway: Gateway, key: str, settings: Settings) -> None:
     """A new key may do as much a minute as the settings say."""
     info = gateway.ask("GET", "/key/info", key=key).json()["info"]
-    assert info["rpm_limit"] == settings.litellm_key_rpm
-    assert info["tpm_limit"] == settings.litellm_key_tpm
+    assert info["rpm_limit"] == settings.keys_rpm
+    assert info["tpm_limit"] == settings.keys_tpm
 
 
 def settled(gateway: Gateway, asked: Request, status: int) -> bool:

@@ -138,7 +138,7 @@ def test_keys_that_are_gone_are_not_written() -> None:
         (
             "litellm_settings",
             "default_key_generate_params",
-            {"rpm_limit": 120, "tpm_limit": 60000},
+            {"rpm_limit": 120, "tpm_limit": 60000, "duration": "90d"},
         ),
         ("litellm_settings", "cache", True),
         ("router_settings", "routing_strategy", "simple-shuffle"),
