@@ -6,6 +6,7 @@ from gatehouse.checks import (
     firewall,
     gpu,
     host,
+    keys,
     litellm,
     network,
     postgres,
@@ -29,4 +30,5 @@ def every(settings: Settings) -> list[Check]:
         *gpu.checks(settings),
         *engines.checks(settings),
         *litellm.checks(settings),
+        *keys.checks(settings),
     ]

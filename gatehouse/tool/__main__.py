@@ -12,10 +12,15 @@ COMMANDS = {
         "gatehouse.tool.engine:engine",
         "List, start, stop and explain the local models' engines.",
     ),
+    "keys": (
+        "gatehouse.tool.keys:keys",
+        "List, make, rotate and revoke the virtual keys.",
+    ),
     "models": (
         "gatehouse.tool.models:models",
         "Download, list and verify the engines' model files.",
     ),
+    "spend": ("gatehouse.tool.spend:spend", "What was asked and spent, by key, team or model."),
 }
 
 

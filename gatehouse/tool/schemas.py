@@ -5,4 +5,11 @@ none is renamed or removed without a line in CHANGELOG.md.
 """
 
 # Name of the document → the pydantic model, imported when it is needed.
-SCHEMAS: dict[str, str] = {}
+SCHEMAS: dict[str, str] = {
+    "keys-check": "gatehouse.tool.keys_documents:Summary",
+    "keys-declare": "gatehouse.tool.keys_documents:Declared",
+    "keys-list": "gatehouse.tool.keys_documents:KeyList",
+    "keys-made": "gatehouse.tool.keys_documents:Made",
+    "keys-removed": "gatehouse.tool.keys_documents:Removed",
+    "spend": "gatehouse.tool.spend:Spend",
+}
