@@ -7,16 +7,19 @@ import fcntl
 import json
 import os
 import pwd
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
 FILE = Path("/var/lib/gatehouse/audit.jsonl")
-Outcome = Literal["ok", "failed", "refused"]
+# Who calls from another machine (`gatehouse --host NAME …`) says so in this variable.
+CAME_FROM = "GATEHOUSE_OPERATOR"
+Outcome = Literal["begun", "ok", "failed", "refused"]
 
 
 def actor() -> str:
-    """Give who acts: the person behind sudo where there is one, and where they came from."""
+    """Give who acts on this host: the person behind sudo where there is one."""
     name = os.environ.get("SUDO_USER")
     if not name:
         try:
@@ -26,8 +29,7 @@ def actor() -> str:
             name = pwd.getpwuid(os.getuid()).pw_name
     if os.environ.get("INVOCATION_ID") and not os.environ.get("SUDO_USER"):
         name = "timer" if name == "root" else name
-    came_from = os.environ.get("SSH_CONNECTION", "").split()
-    return f"{name}@{came_from[0]}" if came_from else name
+    return name
 
 
 def record(action: str, outcome: Outcome, **details: str | float | list[str] | None) -> None:
@@ -40,6 +42,8 @@ def record(action: str, outcome: Outcome, **details: str | float | list[str] | N
         "who": actor(),
         "action": action,
         "result": outcome,
+        # What the other machine says of itself; who acts here is `who`.
+        **({"from": os.environ[CAME_FROM]} if os.environ.get(CAME_FROM) else {}),
         **{key: value for key, value in details.items() if value is not None},
     }
     line = json.dumps(entry, ensure_ascii=False) + "\n"
@@ -73,3 +77,16 @@ def entries(file: Path | None = None) -> list[dict[str, object]]:
         if isinstance(entry, dict):
             found.append(entry)
     return found
+
+
+def main() -> None:
+    """Add a line for a deploy: `python -m gatehouse.audit ACTION RESULT [KEY=VALUE …]`."""
+    action, outcome, *rest = sys.argv[1:]
+    if outcome not in get_args(Outcome):
+        sys.exit(f"{outcome!r} is none of {', '.join(get_args(Outcome))}")
+    details = dict(each.split("=", 1) for each in rest)
+    record(action, cast(Outcome, outcome), **details)
+
+
+if __name__ == "__main__":
+    main()

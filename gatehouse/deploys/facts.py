@@ -233,8 +233,8 @@ class Container:
 class Containers(FactBase[list[Container]]):
     """The stack's containers, stopped ones too.
 
-    `stale` means that a secret which is mounted into it is newer than its start, or that its image
-    reference now means another image.
+    `stale` means that its image reference now means another image, or that it runs and a secret
+    which is mounted into it is newer than its start. A job that is done has no use for a new one.
     """
 
     default = list
@@ -261,7 +261,7 @@ code image id started mounts; do
     stale=no
     [ "$(docker image inspect -f '{{{{.Id}}}}' "$image" 2>/dev/null)" = "$id" ] || stale=image
     for file in $mounts; do
-        case $file in /etc/gatehouse/secrets/*) ;; *) continue ;; esac
+        case $status$file in running/etc/gatehouse/secrets/*) ;; *) continue ;; esac
         [ -n "$(find "$file" -newermt "$started" 2>/dev/null | head -n 1)" ] && stale=secret
     done
     echo "${{name#/}}|$service|$inputs|$status|$health|$code|$image|$stale"

@@ -7,6 +7,7 @@ from pyinfra import config, host
 from pyinfra.api.exceptions import DeployError
 
 from gatehouse.deploys import card, preflight
+from gatehouse.deploys.audit import audited
 from gatehouse.deploys.facts import Access, Host, HostFact
 from gatehouse.providers import given
 from gatehouse.render import Machine, Rendered, render
@@ -43,7 +44,9 @@ def this_gateway() -> Gateway:
     preflight.refuse(settings, found)
     gpus = len(found.gpus.cards) if card.card(settings, found.gpus) == "nvidia" else 0
     machine = Machine(found.cores, found.memory_mib, found.provider_keys | keys.keys(), gpus=gpus)
-    return Gateway(settings, found, machine, render(settings, machine), keys)
+    rendered = render(settings, machine)
+    audited(rendered.release_id)
+    return Gateway(settings, found, machine, rendered, keys)
 
 
 def become_root() -> None:

@@ -8,6 +8,10 @@ import click
 # Name → where the command is, and what `gatehouse --help` says of it. A command is imported when it
 # is called: `gatehouse models list` needs nothing that talks to a graphics card.
 COMMANDS = {
+    "completion": (
+        "gatehouse.tool.completion:completion",
+        "Print what a shell needs to complete these words.",
+    ),
     "engine": (
         "gatehouse.tool.engine:engine",
         "List, start, stop and explain the local models' engines.",
@@ -21,11 +25,27 @@ COMMANDS = {
         "Download, list and verify the engines' model files.",
     ),
     "spend": ("gatehouse.tool.spend:spend", "What was asked and spent, by key, team or model."),
+    "log": ("gatehouse.tool.log:log", "Show who changed what, when, with which result."),
+    "open": ("gatehouse.tool.open:open_", "Print where the pages are, and the tunnel to them."),
+    "secrets": (
+        "gatehouse.tool.secrets:secrets",
+        "Rotate the host's own secrets, and take over providers' keys.",
+    ),
 }
+
+
+# Where the words after the group's own options are kept: another host gets them as they are.
+_WORDS = "gatehouse.words"
 
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are needed."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the command and its arguments as they were typed."""
+        rest = super().parse_args(ctx, args)
+        ctx.meta[_WORDS] = [*ctx._protected_args, *ctx.args]  # noqa: SLF001 - where click keeps it
+        return rest
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's call
         """Give the names."""
@@ -55,17 +75,36 @@ def _version() -> str:
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(_version(), prog_name="gatehouse")
-def main() -> None:
-    """Work with the gateway of this host.
+@click.option(
+    "--host",
+    metavar="NAME",
+    help="Run the command there, over SSH: a host of the inventory, or one that ssh knows.",
+)
+@click.option(
+    "--inventory",
+    metavar="FILE",
+    default="inventory",
+    show_default=True,
+    help="Where --host looks.",
+)
+@click.pass_context
+def main(ctx: click.Context, *, host: str | None, inventory: str) -> None:
+    """Work with the gateway of this host, or of another one.
 
     \b
     gatehouse engine list            what is loaded, what sleeps, what it needs
     gatehouse engine plan            who holds the memory, and who would make room
     gatehouse models list            which model files are there
     sudo gatehouse models pull NAME  download the files of an engine
+    gatehouse log                    who changed what
+    gatehouse --host big status      the same on another host
 
     Exit codes: 0 fine, 1 a problem was found, 2 it could not look (or the command was wrong).
     """  # noqa: D301 - click's mark for a block that stays as it is
+    if host is not None:
+        # pyinfra's inventory is read by the operator's side of the package only.
+        remote = importlib.import_module("gatehouse.commands.remote")
+        ctx.exit(remote.run(host, ctx.meta[_WORDS], inventory))
 
 
 if __name__ == "__main__":

@@ -12,4 +12,7 @@ SCHEMAS: dict[str, str] = {
     "keys-made": "gatehouse.tool.keys_documents:Made",
     "keys-removed": "gatehouse.tool.keys_documents:Removed",
     "spend": "gatehouse.tool.spend:Spend",
+    "log": "gatehouse.tool.log:LogDocument",
+    "open": "gatehouse.tool.open:OpenDocument",
+    "secrets-list": "gatehouse.tool.secrets:SecretsDocument",
 }
