@@ -30,9 +30,9 @@ def run(name: str, arguments: Sequence[str], inventory: str) -> int:
 
     Gives the exit code of the command there. Raises `CannotLook` when it cannot be reached.
     """
-    way = _way(name, Path(inventory))
-    if arguments and arguments[0] == "open" and not way.local:
-        arguments = [*arguments, "--via", _address(way)]
+    found = way(name, Path(inventory))
+    if arguments and arguments[0] == "open" and not found.local:
+        arguments = [*arguments, "--via", address(found)]
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     script = _SCRIPT.format(
         missing=_NOT_FOUND,
@@ -43,19 +43,19 @@ def run(name: str, arguments: Sequence[str], inventory: str) -> int:
     )
     with tempfile.TemporaryDirectory(prefix="gatehouse-") as folder:
         config = Path(folder) / "ssh_config"
-        config.write_text("" if way.local else ssh_config(way, folder))
-        command = way.command(config, script)
-        if terminal and not way.local:
+        config.write_text("" if found.local else ssh_config(found, folder))
+        command = found.command(config, script)
+        if terminal and not found.local:
             command.insert(1, "-t")
         try:
             code = subprocess.run(command, check=False).returncode
         except FileNotFoundError:
             raise CannotLook("ssh is missing on this machine: install openssh-client") from None
         finally:
-            if not way.local:
-                end = ["ssh", "-F", str(config), "-O", "exit", way.name]
+            if not found.local:
+                end = ["ssh", "-F", str(config), "-O", "exit", found.name]
                 subprocess.run(end, capture_output=True, check=False)
-    if code == UNREACHED and not way.local:
+    if code == UNREACHED and not found.local:
         raise CannotLook(
             f"{name} cannot be reached (ssh says why above): look at ssh_hostname, ssh_port, "
             "ssh_user and ssh_key in the inventory"
@@ -65,7 +65,7 @@ def run(name: str, arguments: Sequence[str], inventory: str) -> int:
     return code
 
 
-def _way(name: str, inventory: Path) -> Way:
+def way(name: str, inventory: Path) -> Way:
     """Find the way to a host; raises `CannotLook` for a name that cannot be one."""
     if name.startswith("-") or not name.strip() or any(each.isspace() for each in name):
         raise CannotLook(f"--host {name!r} is no name of a host")
@@ -79,11 +79,11 @@ def _way(name: str, inventory: Path) -> Way:
     return Way(name, {})
 
 
-def _address(way: Way) -> str:
+def address(found: Way) -> str:
     """Give how ssh is to be told of the host, for a command that a person pastes."""
-    host = way.data.get("ssh_hostname", way.name)
-    user = way.data.get("ssh_user")
-    port = f"-p {way.data['ssh_port']} " if way.data.get("ssh_port") else ""
+    host = found.data.get("ssh_hostname", found.name)
+    user = found.data.get("ssh_user")
+    port = f"-p {found.data['ssh_port']} " if found.data.get("ssh_port") else ""
     return f"{port}{user}@{host}" if user else f"{port}{host}"
 
 

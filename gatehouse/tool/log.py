@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 from pydantic import BaseModel, Field
+from rich.text import Text
 
 from gatehouse import audit
 from gatehouse.tool import show
@@ -72,10 +73,10 @@ def log(*, lines: int, since: str | None, failed: bool, as_json: bool) -> None:
     for entry in wanted:
         who = f"{entry.who} ({entry.came_from})" if entry.came_from else entry.who
         rest = ", ".join(f"{key} {value}" for key, value in entry.details.items())
-        colour = _COLOURS.get(entry.result, "")
         when = _time(entry).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        result = f"[{colour}]{entry.result}[/]" if colour else entry.result
-        table.add_row(when, who, entry.action, result, rest)
+        result = Text(entry.result, _COLOURS.get(entry.result, ""))
+        # A line holds what somebody typed: it is no markup.
+        table.add_row(when, Text(who), Text(entry.action), result, Text(rest))
     show.console().print(table)
 
 
