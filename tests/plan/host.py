@@ -88,7 +88,7 @@ def deployed() -> Answers:
 
 def right(check: Check) -> str:
     """Give an output with which the check holds."""
-    outputs = (check.expected, "", "chat.completion")
+    outputs = (check.expected, "", "chat.completion", '{"keys": []}')
     return next(output for output in outputs if check.judge(0, output).holds)
 
 
