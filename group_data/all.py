@@ -340,3 +340,17 @@ engines = [
     },
 ]
 engines_extra: list[dict[str, object]] = []
+
+# The page of the host's health -------------------------------------------------------------------
+health_port = 8181
+health_hosts: list[str] = []
+health_interval_seconds = 60
+
+# Metrics -----------------------------------------------------------------------------------------
+metrics_port = 9090
+metrics_litellm = False
+
+# Alerts ------------------------------------------------------------------------------------------
+alerts_url = None
+alerts_severity = "failure"
+alerts_after_seconds = 120

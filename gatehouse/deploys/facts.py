@@ -88,7 +88,7 @@ systemctl is-active {services} 2>/dev/null | grep -qx active && echo ntp=yes
 ss -Hltnp 2>/dev/null | sed 's/^/listener=/'
 docker ps -q --filter label=com.docker.compose.project={PROJECT} 2>/dev/null |
     xargs -r docker inspect -f '{bindings}'
-sed -n 's/^ListenStream=.*:/own_port=/p' /etc/systemd/system/gatehouse-engine-*.socket 2>/dev/null
+sed -n 's/^ListenStream=.*:/own_port=/p' /etc/systemd/system/gatehouse-*.socket 2>/dev/null
 for file in {files}; do
     [ -e "$file" ] || continue
     head=$(head -c 24 "$file" 2>/dev/null | od -An -v -tx1 | tr -d ' \n')

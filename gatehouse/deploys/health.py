@@ -1,28 +1,85 @@
-"""Health: the deploy ends with the checks, and with what the operator needs to know."""
+"""Health: the page and the metrics, and the checks that a deploy ends with."""
 
 from itertools import chain, repeat
 
 from pyinfra import host as this_host
 from pyinfra import logger
-from pyinfra.api import FunctionCommand, operation
+from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
 from gatehouse.checks import every
 from gatehouse.deploys import Commands
-from gatehouse.deploys.facts import Run, RunAll
+from gatehouse.deploys.facts import Paths, Run, RunAll
+from gatehouse.deploys.files import put
 from gatehouse.deploys.gateway import Gateway
 from gatehouse.deploys.release import linked
+from gatehouse.deploys.unit import started
+from gatehouse.deploys.venv import LINK
+from gatehouse.render import File
+from gatehouse.render import health as render
 from gatehouse.settings import Settings
+
+_SOCKET = "gatehouse-health.socket"
+_PAGE = "gatehouse-health.service"
+_TIMER = "gatehouse-collect.timer"
+_ALERTS = "gatehouse-alerts.service"
 
 
 @pyinfra_deploy("Health")
 def deploy(gateway: Gateway) -> None:
-    """Run every check; a check that does not hold fails the deploy."""
+    """Show the page, then run every check; a check that does not hold fails the deploy."""
+    settings = gateway.settings
+    grouped(name="Make the page's group", group=render.GROUP)
+    files = render.files(settings)
+    put(name="Write the units", files=files)
+    gone(name="Remove what is off", paths=_off(files))
+    units = render.UNITS
+    started(name="Hold the ports", unit=_SOCKET, newer_than=[f"{units}/{_SOCKET}"])
+    # A running program does not see that the one it was started from was replaced.
+    program = [f"{units}/{_PAGE}", f"{units}/{_SOCKET}", LINK]
+    started(name="Show the page", unit=_PAGE, newer_than=program)
+    timer = [
+        path
+        for path in files
+        if path.startswith((f"{units}/gatehouse-collect", f"{units}/{_ALERTS}"))
+    ]
+    started(name="Look again and again", unit=_TIMER, newer_than=timer)
     checked(name="Check the gateway", settings=gateway.settings)
     release = gateway.rendered.release_id
     linked(name="Remember the release as good", link="good", release=release)
+
+
+def _off(files: dict[str, File]) -> list[str]:
+    """Give what stays behind of alerts that were switched off or given another address."""
+    return [path for path in (f"{render.UNITS}/{_ALERTS}", render.ALERTS_URL) if path not in files]
+
+
+@operation()
+def grouped(group: str) -> Commands:
+    """Ensure the group that may read the collector's document; nobody is a member."""
+    if host_has(group):
+        this_host.noop(f"the group {group} is there")
+        return
+    yield StringCommand("groupadd", "--system", group)
+
+
+def host_has(group: str) -> bool:
+    """Say whether the host knows the group."""
+    known = this_host.get_fact(Run, command=f"getent group {group} || true")["out"]
+    return any(line.startswith(f"{group}:") for line in known.splitlines())
+
+
+@operation()
+def gone(paths: list[str]) -> Commands:
+    """Ensure that these files are not there."""
+    there = [path for path in paths if path in this_host.get_fact(Paths, paths=paths)]
+    if not there:
+        this_host.noop("nothing is there that is off")
+        return
+    yield StringCommand("rm", "-f", *there)
+    yield StringCommand("systemctl daemon-reload")
 
 
 @operation()

@@ -119,6 +119,8 @@ def _ports(settings: Settings, found: Host) -> list[str]:
         "litellm_port": settings.litellm_port,
         "postgres_port": settings.postgres_port,
         "redis_port": settings.redis_port,
+        "health_port": settings.health_port,
+        "metrics_port": settings.metrics_port,
     }
     ports |= {f"engine {engine.name}": engine.port for engine in settings.active_engines}
     return [

@@ -1,13 +1,16 @@
 """All settings together."""
 
+from gatehouse.settings.alerts import AlertsSettings
 from gatehouse.settings.docker import DockerSettings
 from gatehouse.settings.engines import Engine, EnginesSettings, active
 from gatehouse.settings.gpu import GpuSettings
+from gatehouse.settings.health import HealthSettings
 from gatehouse.settings.host import HostSettings
 from gatehouse.settings.images import ImagesSettings
 from gatehouse.settings.keys import KeysSettings
 from gatehouse.settings.litellm import LitellmSettings
 from gatehouse.settings.mcp import McpSettings
+from gatehouse.settings.metrics import MetricsSettings
 from gatehouse.settings.models import Model, ModelsSettings
 from gatehouse.settings.network import NetworkSettings
 from gatehouse.settings.postgres import PostgresSettings
@@ -28,6 +31,9 @@ COMPONENTS = (
     EnginesSettings,
     GpuSettings,
     McpSettings,
+    HealthSettings,
+    MetricsSettings,
+    AlertsSettings,
 )
 
 
@@ -45,6 +51,9 @@ class Settings(
     EnginesSettings,
     GpuSettings,
     McpSettings,
+    HealthSettings,
+    MetricsSettings,
+    AlertsSettings,
 ):
     """Every setting of one host, valid by itself and in combination."""
 

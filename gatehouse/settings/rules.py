@@ -4,6 +4,7 @@ Each rule reads the valid settings by attribute and yields `(key, message)`. A r
 setting which is itself invalid is left out, so one mistake is reported once.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
@@ -20,6 +21,7 @@ _WIDEST, _NARROWEST = 16, 28
 # Of the engines' subnet: those below are the host's and Docker's own.
 FIRST_ADDRESS = 10
 _OTHERS = ("vllm", "ollama", "tgi")
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 Found = Iterator[tuple[str, str]]
 
 
@@ -81,7 +83,7 @@ def subnets(s: Valid) -> Found:
 def ports(s: Valid) -> Found:
     """No port is used twice, by an engine that is on neither."""
     used: dict[int, str] = {}
-    for key in ("litellm_port", "postgres_port", "redis_port"):
+    for key in ("litellm_port", "postgres_port", "redis_port", "health_port", "metrics_port"):
         try:
             port = getattr(s, key)
         except Unavailable:
@@ -96,6 +98,13 @@ def ports(s: Valid) -> Found:
                 f"{engine.port} is already {used[engine.port]}: give one of them another port",
             )
         used.setdefault(engine.port, f"the port of engine {engine.name}")
+
+
+def health_hosts(s: Valid) -> Found:
+    """A name is a name: no port, no scheme, no star."""
+    for name in s.health_hosts:
+        if not _HOST_NAME.fullmatch(name):
+            yield "health_hosts", f"{name!r} is no host name: give it as in gateway.example.org"
 
 
 def images(s: Valid) -> Found:
@@ -363,6 +372,7 @@ RULES: tuple[Callable[[Valid], Found], ...] = (
     bind_address,
     subnets,
     ports,
+    health_hosts,
     images,
     archive,
     redis_memory,

@@ -72,6 +72,7 @@ def deployed() -> Answers:
         ],
         "cat /etc/gatehouse/docker-daemon.json": daemon,
         **{f"cat {path} ": file.content.splitlines() for path, file in tree.files.items()},
+        "getent group gatehouse-status": ["gatehouse-status:x:991:", "0"],
         "getent group": ["gatehouse:x:990:", f"{GROUP}:x:{s.secrets_gid}:", "0"],
         "import gatehouse.tool": ["0"],
         "ensurepip": ["python3", "0"],

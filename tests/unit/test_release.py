@@ -82,7 +82,11 @@ def test_files_have_their_places() -> None:
         "/etc/docker/daemon.json",
         "/etc/gatehouse/firewall.sh",
         "/etc/gatehouse/settings.json",
+        "/etc/systemd/system/gatehouse-collect.service",
+        "/etc/systemd/system/gatehouse-collect.timer",
         "/etc/systemd/system/gatehouse-firewall.service",
+        "/etc/systemd/system/gatehouse-health.service",
+        "/etc/systemd/system/gatehouse-health.socket",
         "/etc/tmpfiles.d/gatehouse.conf",
     ]
     assert {".env", "compose.yaml", "litellm/config.yaml"} <= BEFORE.release.keys()

@@ -146,7 +146,7 @@ def test_host_gets_the_versions_that_are_tested() -> None:
         assert ours[name] == version, name
 
 
-@pytest.mark.parametrize("folder_name", ["tool", "engines", *SHARED])
+@pytest.mark.parametrize("folder_name", ["tool", "engines", "health", *SHARED])
 def test_host_code_needs_only_what_is_there(folder_name: str) -> None:
     """What runs on the host imports neither the operator's packages nor the operator's code."""
     for path in (ROOT / "gatehouse" / folder_name).glob("*.py"):

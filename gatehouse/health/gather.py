@@ -1,0 +1,222 @@
+"""The parts of the document, each read by itself: one that cannot be read leaves the others."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gatehouse import audit, state
+from gatehouse.engines.errors import EngineError
+from gatehouse.engines.host import Host
+from gatehouse.health import told
+from gatehouse.health.document import (
+    Action,
+    Actions,
+    Engine,
+    Holder,
+    Job,
+    Key,
+    Keys,
+    Pool,
+    Space,
+    Timer,
+    Told,
+)
+from gatehouse.tool import engine_facts
+
+CURRENT = Path("/opt/gatehouse/current")
+_MEMINFO = Path("/proc/meminfo")
+_DISK = Path("/var/lib")
+_ACTIONS = 8
+_SECONDS = 20
+JOBS = ("smoke", "probe", "inventory", "knowledge")
+Found = TypeVar("Found")
+
+
+def part(name: str, ask: Callable[[], Found], troubles: dict[str, str]) -> Found | None:
+    """Give a part, or None and say in `troubles` why there is none."""
+    try:
+        return ask()
+    except subprocess.TimeoutExpired as late:
+        troubles[name] = f"no answer in {late.timeout:.0f} s"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EngineError) as error:
+        # The first line only: a validation error repeats the values that it was given.
+        troubles[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+    return None
+
+
+def release() -> tuple[str, float]:
+    """Give the id of the release that runs, and since when it does."""
+    return CURRENT.readlink().name, CURRENT.lstat().st_mtime
+
+
+def engines(host: Host) -> list[Engine]:
+    """Give every engine and what it does."""
+    return [Engine.model_validate(row) for row in engine_facts.engines(host)]
+
+
+def pools(host: Host) -> list[Pool]:
+    """Give the memory that engines take from, and who has it."""
+    found = []
+    for pool in engine_facts.pools(host):
+        if "error" in pool:
+            found.append(Pool(name=pool["pool"], error=pool["error"]))
+            continue
+        holders = [Holder(name=each["name"], mib=each["mib"]) for each in pool["engines"]]
+        found.append(
+            Pool(
+                name=pool["pool"],
+                total_mib=pool["total_mib"],
+                used_mib=pool["used_mib"],
+                reserve_mib=pool["reserve_mib"],
+                engines=holders,
+            )
+        )
+    return found
+
+
+def spaces() -> list[Space]:
+    """Give the host's memory and disk."""
+    kib = {
+        key: int(value)
+        for key, value in re.findall(r"^(\w+):\s+(\d+)", _MEMINFO.read_text(), re.MULTILINE)
+    }
+    disk = shutil.disk_usage(_DISK)
+    memory = Space(
+        name="memory",
+        total_mib=kib["MemTotal"] >> 10,
+        used_mib=(kib["MemTotal"] - kib["MemAvailable"]) >> 10,
+    )
+    used = disk.total - disk.free
+    return [
+        memory,
+        Space(name="disk", total_mib=disk.total >> 20, used_mib=used >> 20, where=str(_DISK)),
+    ]
+
+
+def keys() -> Keys | None:
+    """Give what the last `gatehouse keys check` wrote down; None before the first."""
+    found = state.read("keys")
+    return None if found is None else read_keys(found)
+
+
+def read_keys(found: dict[str, Any]) -> Keys:
+    """Read the state of keys: aliases and dates, nothing else is taken over."""
+
+    def some(*names: str) -> list[Key]:
+        rows: list[Any] = next(
+            (found[name] for name in names if isinstance(found.get(name), list)), []
+        )
+        return [
+            Key(alias=row, expires=None)
+            if isinstance(row, str)
+            else Key(alias=str(row["alias"]), expires=_moment(row.get("expires")))
+            for row in rows
+        ]
+
+    total = found.get("total")
+    return Keys(
+        written=float(found["written"]),
+        total=total if isinstance(total, int) else None,
+        expired=some("expired"),
+        expiring=some("expiring"),
+        unlimited=some("unlimited", "limits"),
+    )
+
+
+def _moment(value: object) -> float | None:
+    """Read a moment as seconds since the epoch or in ISO 8601."""
+    if isinstance(value, int | float):
+        return float(value)
+    if isinstance(value, str) and value:
+        return datetime.fromisoformat(value).timestamp()
+    return None
+
+
+def actions() -> Actions:
+    """Give the last lines of the audit log, newest first."""
+    lines = audit.entries()
+    counts: dict[str, int] = {}
+    for line in lines:
+        result = str(line.get("result", "unknown"))
+        counts[result] = counts.get(result, 0) + 1
+    last = [
+        Action(**{key: str(line.get(key, "")) for key in ("time", "who", "action", "result")})
+        for line in reversed(lines[-_ACTIONS:])
+    ]
+    return Actions(counts=counts, last=last)
+
+
+def timers() -> list[Timer]:
+    """Give our timers, in the order in which they fire next."""
+    listed = json.loads(
+        _run("systemctl", "list-timers", "--all", "--output=json", "gatehouse-*") or "[]"
+    )
+    units = [str(each["activates"]) for each in listed if each.get("activates")]
+    results = _results(units)
+    return [
+        Timer(
+            unit=str(each["activates"]).removesuffix(".service").removeprefix("gatehouse-"),
+            last=_micros(each.get("last")),
+            next=_micros(each.get("next")),
+            result=results.get(str(each["activates"]), "unknown"),
+        )
+        for each in listed
+        if each.get("activates")
+    ]
+
+
+def _results(units: list[str]) -> dict[str, str]:
+    """Give how each unit ended last: `success`, `exit-code`, `timeout` …, or `running`."""
+    if not units:
+        return {}
+    found = {}
+    for block in _run("systemctl", "show", "-p", "Id,Result,ActiveState", *units).split("\n\n"):
+        lines = dict(line.partition("=")[::2] for line in block.splitlines())
+        active = lines.get("ActiveState") in {"active", "activating"}
+        found[lines.get("Id", "")] = "running" if active else lines.get("Result", "unknown")
+    return found
+
+
+def _micros(value: object) -> float | None:
+    return value / 1e6 if isinstance(value, int) and value else None
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    if done.returncode:
+        words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise OSError(f"{command[0]}: {words[-1][:200]}")
+    return done.stdout
+
+
+def jobs() -> list[Job]:
+    """Give what smoke, probe and the like found last, as far as they ran."""
+    found = []
+    for name in JOBS:
+        kept = state.read(name)
+        if kept and isinstance(kept.get("written"), int | float):
+            found.append(Job(name=name, written=kept["written"], **_outcome(kept)))
+    return found
+
+
+def _outcome(kept: dict[str, Any]) -> dict[str, Any]:
+    """Read whether a job was content, and its own words about it."""
+    ok = kept.get("ok")
+    words = kept.get("words") or kept.get("message") or ""
+    return {"ok": ok if isinstance(ok, bool) else None, "words": str(words)[:200]}
+
+
+def alerts(to: str | None) -> Told | None:
+    """Give what the alerts' unit did last; None where nobody is to be told."""
+    return told.read(to) if to else None
+
+
+def hostname() -> str:
+    """Give the host's name."""
+    return os.uname().nodename
