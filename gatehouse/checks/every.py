@@ -5,6 +5,7 @@ from gatehouse.checks import (
     engines,
     firewall,
     gpu,
+    health,
     host,
     keys,
     litellm,
@@ -29,6 +30,7 @@ def every(settings: Settings) -> list[Check]:
         *redis.checks(settings),
         *gpu.checks(settings),
         *engines.checks(settings),
+        *health.checks(settings),
         *litellm.checks(settings),
         *keys.checks(settings),
     ]

@@ -4,13 +4,19 @@ from gatehouse.checks.check import Check, equals
 from gatehouse.settings import Settings
 
 
+def _port(place: str) -> str:
+    return place.rpartition(":")[2]
+
+
 def checks(settings: Settings) -> list[Check]:
     """Give a check for each port, from the kernel's socket table, and for each network."""
     address = settings.network_bind_address
-    ports = {
-        "litellm": settings.litellm_port,
-        "postgres": settings.postgres_port,
-        "redis": settings.redis_port,
+    places = {
+        "litellm": f"{address}:{settings.litellm_port}",
+        "postgres": f"{address}:{settings.postgres_port}",
+        "redis": f"{address}:{settings.redis_port}",
+        "health": f"{settings.health_address}:{settings.health_port}",
+        "metrics": f"{settings.health_address}:{settings.metrics_port}",
     }
     subnets = {"edge": settings.network_subnet, "inner": settings.network_inner_subnet}
     if any(not engine.command for engine in settings.active_engines):
@@ -30,13 +36,13 @@ def checks(settings: Settings) -> list[Check]:
         ),
         *(
             Check(
-                name=f"network: {component} listens on {address}:{port} only",
+                name=f"network: {component} listens on {place} only",
                 component="network",
-                expected=f"{address}:{port}",
-                command=f"ss -Hltn 'sport = :{port}' | awk '{{ print $4 }}' | sort -u",
-                judge=equals(f"{address}:{port}"),
-                fix=f"ss -ltnp 'sport = :{port}' shows who else listens: stop it",
+                expected=place,
+                command=f"ss -Hltn 'sport = :{_port(place)}' | awk '{{ print $4 }}' | sort -u",
+                judge=equals(place),
+                fix=f"ss -ltnp 'sport = :{_port(place)}' shows who else listens: stop it",
             )
-            for component, port in ports.items()
+            for component, place in places.items()
         ),
     ]

@@ -140,7 +140,7 @@ class Keys(Part):
 class Action(Part):
     """A line of the audit log."""
 
-    time: str
+    at: float
     who: str
     action: str
     result: str

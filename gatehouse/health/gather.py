@@ -146,7 +146,12 @@ def actions() -> Actions:
         result = str(line.get("result", "unknown"))
         counts[result] = counts.get(result, 0) + 1
     last = [
-        Action(**{key: str(line.get(key, "")) for key in ("time", "who", "action", "result")})
+        Action(
+            at=_moment(line.get("time")) or 0.0,
+            who=str(line.get("who", "")),
+            action=str(line.get("action", "")),
+            result=str(line.get("result", "")),
+        )
         for line in reversed(lines[-_ACTIONS:])
     ]
     return Actions(counts=counts, last=last)

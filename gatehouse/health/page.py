@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,6 +59,7 @@ class Bar:
     name: str
     words: str
     slices: list[Slice]
+    parts: list[tuple[str, str]] = field(default_factory=list)
     full: bool = False
     error: str | None = None
 
@@ -86,9 +87,8 @@ def verdict(document: Document | None, missing: str | None, ready: Ready, now: f
     counts = document.status.summary
     if counts.failures:
         verb = "does" if counts.failures == 1 else "do"
-        total = len(document.status.checks)
-        failed = _number(counts.failures, "check")
-        return Verdict("failure", f"{failed} of {total} {verb} not hold")
+        total = _number(len(document.status.checks), "check")
+        return Verdict("failure", f"{counts.failures} of {total} {verb} not hold")
     if counts.warnings:
         return Verdict("warning", f"{_number(counts.warnings, 'warning')}, and nothing is broken")
     return Verdict("ok", "Everything holds")
@@ -145,8 +145,14 @@ def pool_bar(pool: Pool) -> Bar:
     others = max(0, pool.used_mib - ours)
     parts = [("ours", each.mib, each.name) for each in pool.engines]
     parts += [("others", others, "others"), ("reserve", pool.reserve_mib, "kept free")]
-    words = f"{size(max(ours, pool.used_mib))} of {size(pool.total_mib)}"
-    return Bar(name, words, _slices(parts, pool.total_mib), ours + others > pool.total_mib)
+    legend = [("ours", ours, "engines"), ("others", others, "others"), parts[-1]]
+    return Bar(
+        name,
+        f"{size(max(ours, pool.used_mib))} of {size(pool.total_mib)}",
+        _slices(parts, pool.total_mib),
+        [(kind, f"{of} {size(mib)}") for kind, mib, of in legend],
+        full=ours + others > pool.total_mib,
+    )
 
 
 def space_bar(space: Space) -> Bar:
@@ -155,7 +161,7 @@ def space_bar(space: Space) -> Bar:
     parts = [("plain", space.used_mib, "used")]
     full = space.used_mib > 0.9 * space.total_mib
     name = f"{space.name} {space.where}".strip()
-    return Bar(name, words, _slices(parts, space.total_mib), full)
+    return Bar(name, words, _slices(parts, space.total_mib), full=full)
 
 
 def _slices(parts: list[tuple[str, int, str]], total: int) -> list[Slice]:

@@ -9,19 +9,20 @@ from gatehouse.health.document import Hour, ModelUse, Usage
 HOURS = 24
 _SECONDS = 20
 _MODELS = 8
-# LiteLLM asks itself about its health under that name, and the checks the self-test model.
+# LiteLLM asks itself about its health under that name, and the checks the self-test model. What was
+# refused for want of a key has no model.
 _NOT_COUNTED = "('chat-selftest-builtin', 'litellm-internal-health-check')"
 _SQL = f"""
 set statement_timeout = '10s';
 set default_transaction_read_only = on;
 with day as (
     select extract(epoch from date_trunc('hour', "startTime"))::bigint as hour,
-        coalesce(nullif(model_group, ''), nullif(model, ''), 'unknown') as model,
+        coalesce(nullif(model_group, ''), nullif(model, '')) as model,
         coalesce(status, 'success') = 'failure' as failed,
         coalesce(total_tokens, 0) as tokens, coalesce(spend, 0) as spend
     from "LiteLLM_SpendLogs"
     where "startTime" >= date_trunc('hour', now() at time zone 'utc') - interval '{HOURS - 1} hours'
-), counted as (select * from day where model not in {_NOT_COUNTED})
+), counted as (select * from day where model is not null and model not in {_NOT_COUNTED})
 select json_build_object(
     'hours', (select coalesce(json_agg(h), '[]') from (
         select hour as start, count(*) as requests, count(*) filter (where failed) as failed

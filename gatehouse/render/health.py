@@ -14,17 +14,11 @@ ALERTS_SECRET = "/etc/gatehouse/secrets/alerts_url"  # noqa: S105 - a path
 LOOPBACK = "127.0.0.1"
 
 
-def address(settings: Settings) -> str:
-    """Give where the page listens: nobody logs in to it, so it is never more than loopback."""
-    bind = settings.network_bind_address
-    return str(bind) if bind.is_loopback else LOOPBACK
-
-
 def files(settings: Settings) -> dict[str, File]:
     """Give the units by absolute path."""
     bind = settings.network_bind_address
     gateway = LOOPBACK if bind.is_unspecified else str(bind)
-    here = address(settings)
+    here = settings.health_address
     values: dict[str, object] = {
         "settings": settings,
         "python": PYTHON,

@@ -73,6 +73,12 @@ class Settings(
         return active(self.all_engines, self.all_models, self.models_enable)
 
     @property
+    def health_address(self) -> str:
+        """Where the page and the metrics listen: nobody logs in, so never more than loopback."""
+        bind = self.network_bind_address
+        return str(bind) if bind.is_loopback else "127.0.0.1"
+
+    @property
     def provider_keys(self) -> frozenset[str]:
         """Names of the secrets that any model or MCP server would use."""
         models = {model.api_key for model in self.all_models if model.api_key}

@@ -10,11 +10,18 @@ from tests.host.conftest import lines
 
 
 def test_stack_listens_on_the_bind_address_only(host: Host, settings: Settings) -> None:
-    """The kernel's table has our three ports on one address, and no second socket for them."""
-    ports = (settings.litellm_port, settings.postgres_port, settings.redis_port)
+    """The kernel's table has our ports on one address, and no second socket for them."""
+    bind, loopback = settings.network_bind_address, settings.health_address
+    ports = {
+        settings.litellm_port: bind,
+        settings.postgres_port: bind,
+        settings.redis_port: bind,
+        settings.health_port: loopback,
+        settings.metrics_port: loopback,
+    }
     found = [line.split()[3] for line in lines(host, "ss -Hltn")]
     ours = [each for each in found if int(each.rsplit(":", 1)[1]) in ports]
-    assert sorted(ours) == sorted(f"{settings.network_bind_address}:{port}" for port in ports)
+    assert sorted(ours) == sorted(f"{address}:{port}" for port, address in ports.items())
 
 
 def test_docker_publishes_nothing_else(host: Host, settings: Settings) -> None:

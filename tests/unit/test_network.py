@@ -31,6 +31,8 @@ def test_loopback_needs_no_opt_in() -> None:
         ("litellm_port", "postgres_port"),
         ("postgres_port", "redis_port"),
         ("litellm_port", "redis_port"),
+        ("litellm_port", "health_port"),
+        ("health_port", "metrics_port"),
     ],
 )
 def test_port_used_twice_is_refused(first: str, second: str) -> None:
@@ -67,12 +69,14 @@ def test_checks_expect_the_settings() -> None:
         "127.0.0.1:4000",
         "127.0.0.1:5434",
         "127.0.0.1:7000",
+        "127.0.0.1:8181",
+        "127.0.0.1:9090",
     ]
 
 
 def test_check_fails_when_somebody_else_listens_too() -> None:
     """The right address and another one are not the right address only."""
-    judge = checks(settings())[-3].judge
+    judge = checks(settings())[2].judge
     assert judge(0, "127.0.0.1:4000\n").holds
     assert not judge(0, "0.0.0.0:4000\n127.0.0.1:4000\n").holds
     assert not judge(0, "").holds
