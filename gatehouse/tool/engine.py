@@ -5,20 +5,18 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import ParamSpec
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from gatehouse.engines.config import Engine
 from gatehouse.engines.errors import EngineError
 from gatehouse.engines.host import Host
 from gatehouse.engines.state import AWAKE, FAILED, LEAVING, LOADING, REFUSED
-from gatehouse.tool import engine_facts
+from gatehouse.tool import engine_facts, show
 from gatehouse.tool.errors import CannotLookError, ProblemError
 
 _LOOK_SECONDS = 0.1
@@ -51,7 +49,7 @@ def engine() -> None:
 
 
 @engine.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@show.json_option
 @_plainly
 def list_(*, as_json: bool) -> None:
     """Show every engine: what it is doing, what it needs, when it was used."""
@@ -59,7 +57,10 @@ def list_(*, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
-    table = _table("engine", "state", "port", "MiB", "idle", "connections", "models")
+    table = show.table(
+        *("engine", "state", "port", "MiB", "idle", "connections", "models"),
+        right=("port", "connections"),
+    )
     for each in facts:
         memory = "?" if each["need_mib"] is None else str(each["need_mib"])
         table.add_row(
@@ -67,18 +68,18 @@ def list_(*, as_json: bool) -> None:
             each["state"],
             str(each["port"]),
             memory + (" measured" if each["measured_mib"] else ""),
-            "" if each["idle_seconds"] is None else _span(each["idle_seconds"]),
+            "" if each["idle_seconds"] is None else show.span(each["idle_seconds"]),
             str(each["connections"] or ""),
             ", ".join(each["models"]),
         )
-    _console().print(table)
+    show.console().print(table)
     for each in facts:
         if each["reason"]:
             click.echo(f"{each['name']}: {each['reason']}")
 
 
 @engine.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@show.json_option
 @_plainly
 def plan(*, as_json: bool) -> None:
     """Show who holds the memory, and what would happen to each engine that sleeps."""
@@ -93,11 +94,11 @@ def plan(*, as_json: bool) -> None:
 
 
 def _show_pool(pool: dict[str, engine_facts.Fact]) -> None:
-    console = _console()
+    console = show.console()
     if "error" in pool:
         console.print(f"{pool['pool']}: {pool['error']}", style="bold", highlight=False)
         return
-    table = _table(f"{pool['pool']}, MiB", "", "", title_right=1)
+    table = show.table(f"{pool['pool']}, MiB", "size", "", right=("size",))
     table.add_row("total", str(pool["total_mib"]), "")
     for each in pool["engines"]:
         table.add_row(f"  {each['name']}", str(each["mib"]), each["doing"])
@@ -140,7 +141,7 @@ def start(name: str, *, wait: bool) -> None:
         _systemctl(verb, "--no-block", found.service)
         click.echo(f"{name} loads; `gatehouse engine list` shows when it is awake")
         return
-    with _busy(f"{name} loads"):
+    with show.busy(f"{name} loads"):
         _systemctl(verb, found.service)
     state = host.states.get(name)
     if state is None or state.state != AWAKE:
@@ -163,7 +164,7 @@ def stop(name: str) -> None:
     cut = host.connections().get(found.port, 0)
     # The server follows by itself; only one that root started without its proxy does not.
     servers = [found.server] if os.geteuid() == 0 else []
-    with _busy(f"{name} stops"):
+    with show.busy(f"{name} stops"):
         _systemctl("stop", found.service, *servers)
         end = time.monotonic() + _GONE_SECONDS
         while _holds(host, found):
@@ -226,29 +227,3 @@ def _runs(host: Host, found: Engine) -> bool:
 def _holds(host: Host, found: Engine) -> bool:
     state = host.states.get(found.name)
     return state is not None and state.state in (AWAKE, LEAVING)
-
-
-@contextmanager
-def _busy(text: str) -> Iterator[None]:
-    """Show that something happens, on a terminal; nothing in a pipe."""
-    with Console(stderr=True).status(f"{text} …"):
-        yield
-
-
-def _console() -> Console:
-    # A pipe has no width: what is cut off there is lost.
-    return Console() if os.isatty(1) else Console(width=200)
-
-
-def _table(*columns: str, title_right: int = 0) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for index, column in enumerate(columns):
-        right = column in ("port", "connections") or (title_right and index == title_right)
-        table.add_column(column, justify="right" if right else "left")
-    return table
-
-
-def _span(seconds: float) -> str:
-    if seconds < 60:  # noqa: PLR2004 - a minute
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"  # noqa: PLR2004

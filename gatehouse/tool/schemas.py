@@ -6,6 +6,9 @@ none is renamed or removed without a line in CHANGELOG.md.
 
 # Name of the document → the pydantic model, imported when it is needed.
 SCHEMAS: dict[str, str] = {
+    "engine-list": "gatehouse.tool.engine_documents:EngineList",
+    "engine-plan": "gatehouse.tool.engine_documents:EnginePlan",
+    "models-list": "gatehouse.tool.engine_documents:ModelsList",
     "keys-check": "gatehouse.tool.keys_documents:Summary",
     "keys-declare": "gatehouse.tool.keys_documents:Declared",
     "keys-list": "gatehouse.tool.keys_documents:KeyList",

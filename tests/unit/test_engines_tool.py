@@ -5,13 +5,16 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 
 from gatehouse.engines.host import Host
 from gatehouse.engines.state import AWAKE, FAILED, LOADING, REFUSED, State
 from gatehouse.tool.engine import engine
+from gatehouse.tool.engine_documents import EngineList, EnginePlan
 from tests.engines import host_with, state_of
 
 A = {"name": "chat-a", "port": 18084, "memory_mib": 6000}
@@ -66,6 +69,12 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(engine, list(arguments))
 
 
+def valid(document: type[EngineList | EnginePlan], text: str) -> Any:  # noqa: ANN401 - JSON
+    """Read what was printed, after it was held against its schema."""
+    jsonschema.validate(json.loads(text), document.model_json_schema(mode="serialization"))
+    return json.loads(text)
+
+
 def write_then(root: Path, host: Host, name: str, state: State) -> None:
     """Let the next systemctl leave an engine in a state."""
     host.states.put("other", state)
@@ -76,7 +85,7 @@ def write_then(root: Path, host: Host, name: str, state: State) -> None:
 
 def test_list_shows_every_engine(host: Host) -> None:
     """What is awake and since when it is idle, what sleeps, and what each needs."""
-    rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
+    rows = {row["name"]: row for row in valid(EngineList, run("list", "--json").stdout)}
     assert (rows["chat-a"]["state"], rows["chat-a"]["need_mib"]) == (AWAKE, 6000)
     assert 89 <= rows["chat-a"]["idle_seconds"] <= 100
     assert (rows["chat-b"]["state"], rows["chat-b"]["port"]) == ("asleep", 18085)
@@ -87,13 +96,13 @@ def test_list_shows_every_engine(host: Host) -> None:
 def test_list_does_not_show_what_was_killed_as_awake(host: Host, tmp_path: Path) -> None:
     """A state whose unit is dead is left over."""
     (tmp_path / "units/gatehouse-server-chat-a.service").unlink()
-    rows = json.loads(run("list", "--json").stdout)
+    rows = valid(EngineList, run("list", "--json").stdout)
     assert [row["state"] for row in rows] == ["asleep"] * 4
 
 
 def test_plan_shows_the_ledger_and_what_would_happen(host: Host) -> None:
     """Who fits, who would make another go, and who would be refused and why."""
-    (pool,) = json.loads(run("plan", "--json").stdout)
+    (pool,) = valid(EnginePlan, run("plan", "--json").stdout)
     assert (pool["pool"], pool["total_mib"], pool["foreign_mib"]) == ("card 0", 10000, 1000)
     assert (pool["free_mib"], pool["engines"][0]["doing"]) == (3000, "idle")
     asleep = {each["name"]: each for each in pool["asleep"]}

@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from gatehouse.render.template import ROOT
 from gatehouse.tool import models, pull, store
+from gatehouse.tool.engine_documents import ModelsList
 from gatehouse.tool.gguf import gguf_problem
 from tests import hub as small
 from tests.waiting import wait_for
@@ -54,6 +55,7 @@ class Place:
         """Give what `list` says: file → row."""
         listed = self.call("list", "--json")
         assert listed.exit_code == 0, listed.output
+        ModelsList.model_validate_json(listed.stdout)
         return {row["file"]: row for row in json.loads(listed.stdout)}
 
     def leftovers(self) -> set[str]:
