@@ -8,6 +8,7 @@ from gatehouse.deploys import (
     health,
     host,
     images,
+    keys,
     litellm,
     postgres,
     redis,
@@ -38,4 +39,5 @@ redis.deploy(gateway)
 # Ready to be woken; none is started.
 engines.deploy(gateway)
 litellm.deploy(gateway)
+keys.deploy(gateway)
 health.deploy(gateway)

@@ -1,20 +1,21 @@
 """`gatehouse keys`: who may use the gateway, for how long, and how much."""
 
+import json
 import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
 from gatehouse import audit, state
-from gatehouse.settings import Settings
+from gatehouse.settings import Invalid, Settings, validate
 from gatehouse.settings.keys import NAME, REPLACED, SPECIAL_MODELS, base
 from gatehouse.settings.rules import suggestion
 from gatehouse.tool import keys_declare
-from gatehouse.tool.errors import ProblemError
+from gatehouse.tool.errors import CannotLookError, ProblemError
 from gatehouse.tool.here import Gateway, be_root, confirm, settings
 from gatehouse.tool.keys_book import NEXT, Book, Key
 from gatehouse.tool.keys_deliver import Delivery, Screen, Target, kept, make_folder
@@ -67,8 +68,8 @@ def audited(action: str, **details: str | float | list[str] | None) -> Iterator[
         yield
     except BaseException as error:
         words = error.message if isinstance(error, click.ClickException) else type(error).__name__
-        refused = words == "nothing was changed"
-        audit.record(action, "refused" if refused else "failed", problem=words, **details)
+        outcome: audit.Outcome = "refused" if isinstance(error, CannotLookError) else "failed"
+        audit.record(action, outcome, reason=words.splitlines()[0], **details)
         raise
     audit.record(action, "ok", **details)
 
@@ -392,13 +393,23 @@ def _removed(doomed: list[Key], *, as_json: bool) -> None:
 
 @keys.command()
 @click.option("--plan", is_flag=True, help="Only say what differs.")
+@click.option(
+    "--settings",
+    "source",
+    type=click.File(),
+    help="JSON with keys_* to look at instead of what the host was deployed with; with --plan.",
+)
 @json_option
-def declare(*, plan: bool, as_json: bool) -> None:
+def declare(*, plan: bool, source: TextIO | None, as_json: bool) -> None:
     """Make what keys_teams, keys_users and keys_declared say, as a deploy does.
 
     What is no longer declared is left alone, and named.
     """
+    if source and not plan:
+        raise click.UsageError("--settings is for looking: it goes with --plan")
     found, gateway = _open("declare")
+    if source:
+        found = _changed(found, source)
     changes: list[str] = []
     reports: list[str] = []
     for step in keys_declare.steps(gateway, found):
@@ -418,3 +429,10 @@ def declare(*, plan: bool, as_json: bool) -> None:
         *(f"{name}: no longer declared, left alone" for name in left),
     ]:
         click.echo(line)
+
+
+def _changed(found: Settings, source: TextIO) -> Settings:
+    try:
+        return validate({**found.model_dump(mode="json"), **json.load(source)})
+    except (Invalid, ValueError, TypeError) as error:
+        raise CannotLookError(f"the settings given cannot be used: {error}") from None

@@ -268,7 +268,7 @@ def test_nobody_to_ask_revokes_nothing(place: Place) -> None:
     value = place.call("new", "ci").stdout
     assert "--yes" in place.call("revoke", "ci", code=2).output
     assert place.litellm.works(value)
-    assert place.audit()[-1]["result"] == "failed"
+    assert place.audit()[-1]["result"] == "refused"
 
 
 def test_rotated_key_has_the_same_rights(place: Place) -> None:
