@@ -14,6 +14,7 @@ from gatehouse.deploys import (
     redis,
     release,
     secrets,
+    timers,
     venv,
 )
 from gatehouse.deploys.gateway import this_gateway
@@ -40,4 +41,6 @@ redis.deploy(gateway)
 engines.deploy(gateway)
 litellm.deploy(gateway)
 keys.deploy(gateway)
+# What runs by itself from now on.
+timers.deploy(gateway)
 health.deploy(gateway)

@@ -126,6 +126,15 @@ models = [
         "mock_response": [0.25, -0.5, 0.75, 1.0],
         "context_tokens": 8192,
     },
+    # It always fails, so that `gatehouse smoke` sees its fallback answer.
+    {
+        "name": "chat-selftest-failing",
+        "backend": "openai/selftest-failing",
+        "mock_response": "litellm.InternalServerError",
+        "retries": 0,
+        "context_tokens": 8192,
+        "max_tokens": 1024,
+    },
     # Local: switch one on with models_enable.
     {
         "name": "chat-hermes-3-llama-3.1-8b",
@@ -248,6 +257,7 @@ models_aliases = {
     "kimi-k2-coding": ["kimi-k2-1t-cloud"],
 }
 models_fallbacks = {
+    "chat-selftest-failing": ["chat-selftest-builtin"],
     "chat-default": ["qwen3-coder-480b-cloud"],
     "chat-hermes-3-llama-3.1-8b": ["qwen3-coder-480b-cloud"],
     "chat-mistral-7b-ollama": ["qwen3-coder-480b-cloud"],
@@ -354,3 +364,19 @@ metrics_litellm = False
 alerts_url = None
 alerts_severity = "failure"
 alerts_after_seconds = 120
+
+# What is known of models elsewhere ---------------------------------------------------------------
+# LiteLLM's prices and context lengths. A private gateway asks nobody unless it is told to.
+knowledge_refresh = False
+knowledge_url = (
+    "https://raw.githubusercontent.com/BerriAI/litellm/main/model_prices_and_context_window.json"
+)
+
+# Timers ------------------------------------------------------------------------------------------
+# systemd calendar expressions, or "off".
+timers_status = "*:0/5"
+timers_inventory = "hourly"
+timers_probe = "daily"
+timers_smoke = "daily"
+timers_keys = "daily"
+timers_knowledge = "weekly"

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from gatehouse.render import callbacks, docker, engines, gpu, health, litellm
+from gatehouse.render import callbacks, docker, engines, gpu, health, litellm, timers
 from gatehouse.render.environment import dotenv, inputs_hash, variables
 from gatehouse.render.file import File
 from gatehouse.render.machine import Machine
@@ -114,4 +114,5 @@ def render(settings: Settings, machine: Machine) -> Rendered:
     files |= engines.units(settings, machine)
     files |= gpu.files(settings, machine.card(settings))
     files |= health.files(settings)
+    files |= timers.files(settings)
     return Rendered(dict(sorted(files.items())), inputs, of_engines)

@@ -8,6 +8,7 @@ from gatehouse.settings.health import HealthSettings
 from gatehouse.settings.host import HostSettings
 from gatehouse.settings.images import ImagesSettings
 from gatehouse.settings.keys import KeysSettings
+from gatehouse.settings.knowledge import KnowledgeSettings
 from gatehouse.settings.litellm import LitellmSettings
 from gatehouse.settings.mcp import McpSettings
 from gatehouse.settings.metrics import MetricsSettings
@@ -16,6 +17,7 @@ from gatehouse.settings.network import NetworkSettings
 from gatehouse.settings.postgres import PostgresSettings
 from gatehouse.settings.redis import RedisSettings
 from gatehouse.settings.secrets import SecretsSettings
+from gatehouse.settings.timers import TimersSettings
 
 COMPONENTS = (
     HostSettings,
@@ -34,6 +36,8 @@ COMPONENTS = (
     HealthSettings,
     MetricsSettings,
     AlertsSettings,
+    KnowledgeSettings,
+    TimersSettings,
 )
 
 
@@ -54,6 +58,8 @@ class Settings(
     HealthSettings,
     MetricsSettings,
     AlertsSettings,
+    KnowledgeSettings,
+    TimersSettings,
 ):
     """Every setting of one host, valid by itself and in combination."""
 

@@ -12,10 +12,11 @@ from ipaddress import IPv4Network
 from itertools import combinations
 from typing import Any
 
-from gatehouse.settings import version
+from gatehouse.settings import oncalendar, version
 from gatehouse.settings.engines import Engine, active
 from gatehouse.settings.keys import REPLACED, SPECIAL_MODELS, DeclaredKey
 from gatehouse.settings.models import ALIAS_NAME
+from gatehouse.settings.timers import OFF, TimersSettings
 
 _WIDEST, _NARROWEST = 16, 28
 # Of the engines' subnet: those below are the host's and Docker's own.
@@ -368,6 +369,17 @@ def keys_models(s: Valid) -> Found:
                 yield f"{where}/models", f"there is no model {name!r}{suggestion(name, known)}"
 
 
+def calendar(s: Valid) -> Found:
+    """What runs by itself has a time that systemd understands."""
+    for key in TimersSettings.model_fields:
+        if (text := getattr(s, key)) != OFF and not oncalendar.valid(text):
+            yield (
+                key,
+                f"{text!r} is no calendar expression that is understood: write hourly, daily, "
+                'weekly, "04:30", "Mon 06:00", "*:0/15" (every 15 minutes) or "off"',
+            )
+
+
 RULES: tuple[Callable[[Valid], Found], ...] = (
     bind_address,
     subnets,
@@ -389,4 +401,5 @@ RULES: tuple[Callable[[Valid], Found], ...] = (
     stream_guard,
     keys,
     keys_models,
+    calendar,
 )

@@ -16,20 +16,41 @@ COMMANDS = {
         "gatehouse.tool.engine:engine",
         "List, start, stop and explain the local models' engines.",
     ),
+    "inventory": (
+        "gatehouse.tool.inventory:inventory",
+        "List the models that are offered: what came, what went.",
+    ),
     "keys": (
         "gatehouse.tool.keys:keys",
         "List, make, rotate and revoke the virtual keys.",
+    ),
+    "log": (
+        "gatehouse.tool.log:log",
+        "Show who changed what, when, with which result.",
     ),
     "models": (
         "gatehouse.tool.models:models",
         "Download, list and verify the engines' model files.",
     ),
-    "spend": ("gatehouse.tool.spend:spend", "What was asked and spent, by key, team or model."),
-    "log": ("gatehouse.tool.log:log", "Show who changed what, when, with which result."),
-    "open": ("gatehouse.tool.open:open_", "Print where the pages are, and the tunnel to them."),
+    "open": (
+        "gatehouse.tool.open:open_",
+        "Print where the pages are, and the tunnel to them.",
+    ),
     "secrets": (
         "gatehouse.tool.secrets:secrets",
         "Rotate the host's own secrets, and take over providers' keys.",
+    ),
+    "smoke": (
+        "gatehouse.tool.smoke:smoke",
+        "Try the gateway as a client would: is it usable?",
+    ),
+    "spend": (
+        "gatehouse.tool.spend:spend",
+        "What was asked and spent, by key, team or model.",
+    ),
+    "timers": (
+        "gatehouse.tool.timers:timers",
+        "List what runs by itself: last run, result, next run.",
     ),
 }
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +93,24 @@ class Gateway:
         """
         answer = self.raw(method, path, **options)
         if answer.status_code >= _BAD:
-            raise GatewayError(path, answer.status_code, _words(answer))
+            raise GatewayError(path, answer.status_code, words(answer))
         return answer.json()
 
     def raw(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's
         """Give the answer, whatever its status; raises `CannotLookError` when nobody answers."""
-        try:
+        with self._reached(path):
             return self._client.request(method, path, **options)
+
+    @contextmanager
+    def stream(self, path: str, body: dict[str, Any], **options: Any) -> Iterator[httpx.Response]:  # noqa: ANN401 - httpx's
+        """Give an answer while it arrives, whatever its status; raises as `raw` does."""
+        with self._reached(path), self._client.stream("POST", path, json=body, **options) as answer:
+            yield answer
+
+    @contextmanager
+    def _reached(self, path: str) -> Iterator[None]:
+        try:
+            yield
         except httpx.TimeoutException:
             raise CannotLookError(
                 f"the gateway at {self.url} does not answer {path} in time: gatehouse doctor"
@@ -122,7 +135,7 @@ class GatewayError(ProblemError):
         return self.status == _GONE
 
 
-def _words(answer: httpx.Response) -> str:
+def words(answer: httpx.Response) -> str:
     """Give what LiteLLM says is wrong, in one line."""
     try:
         body = answer.json()

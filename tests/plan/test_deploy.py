@@ -37,6 +37,9 @@ ORDER = [
     "LiteLLM | Migrate the database",
     "LiteLLM | Have it healthy",
     "Keys | Keep what is declared",
+    "Timers | Write the units",
+    "Timers | Arm the timers",
+    "Timers | Remove what is switched off",
     "Health | Make the page's group",
     "Health | Write the units",
     "Health | Remove what is off",
@@ -53,6 +56,7 @@ QUIET = {
     "Engines | Remove what is off",
     "Health | Remove what is off",
     "Keys | Keep what is declared",
+    "Timers | Remove what is switched off",
 }
 
 
@@ -94,8 +98,8 @@ def test_changed_setting_changes_what_depends_on_it(place: Path) -> None:
 def test_database_mode_can_be_planned_on_a_bare_host(place: Path) -> None:
     """Models are added once the proxy is healthy; for a plan it need not run."""
     planned = plan(place, bare(), litellm_config_source="database", models_extra=[model()])
-    last = [name for name in planned if not name.startswith(("Health", "Keys"))][-2:]
-    assert last == ["LiteLLM | Have it healthy", "LiteLLM | Add new models to the database"]
+    begin = list(planned).index("LiteLLM | Have it healthy")
+    assert list(planned)[begin + 1] == "LiteLLM | Add new models to the database"
 
 
 def test_ollama_gets_a_folder_to_write_to(place: Path) -> None:

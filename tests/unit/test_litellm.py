@@ -234,7 +234,11 @@ def test_no_file_holds_a_value_of_a_secret() -> None:
 
 def test_built_in_models_are_offered_on_a_fresh_host() -> None:
     """Without a key and a model server, the gateway still answers by itself."""
-    assert offered(CONFIG) == ["chat-selftest-builtin", "embed-selftest-builtin"]
+    assert offered(CONFIG) == [
+        "chat-selftest-builtin",
+        "embed-selftest-builtin",
+        "chat-selftest-failing",
+    ]
 
 
 def test_provider_key_switches_the_cloud_on() -> None:
@@ -316,7 +320,8 @@ def test_alias_without_a_model_is_left_out() -> None:
 def test_fallbacks_to_what_is_not_offered_are_left_out() -> None:
     """Without the cloud there is nobody to fall back to."""
     local = proxy(models_enable=[HERMES])["litellm_settings"]
-    assert local["fallbacks"] == local["context_window_fallbacks"] == []
+    assert local["fallbacks"] == [{"chat-selftest-failing": ["chat-selftest-builtin"]}]
+    assert local["context_window_fallbacks"] == []
 
 
 def test_fallbacks_are_lists_of_offered_models() -> None:

@@ -149,7 +149,7 @@ def test_kind_follows_the_name(name: str, kind: str) -> None:
 def test_offered_is_what_is_enabled_and_has_its_key() -> None:
     """A model is offered when it is on and the key that it needs is there."""
     s = settings()
-    built_in = ["chat-selftest-builtin", "embed-selftest-builtin"]
+    built_in = ["chat-selftest-builtin", "embed-selftest-builtin", "chat-selftest-failing"]
     assert list(offered(s.models, [], frozenset())) == built_in
     assert list(offered(s.models, [HERMES], frozenset())) == [*built_in, HERMES]
     assert CLOUD in offered(s.models, [], frozenset({PROVIDER_KEY}))

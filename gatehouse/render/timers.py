@@ -1,0 +1,90 @@
+"""What the host does by itself: one table of jobs, a service and a timer for each."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gatehouse.render.file import File
+from gatehouse.render.template import template
+from gatehouse.settings import Settings
+from gatehouse.settings.timers import OFF
+
+UNITS = "/etc/systemd/system"
+_MINUTE, _HOUR = 60, 3600
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command that runs now and then.
+
+    `reach` is whom it may talk to: the gateway of this host; anybody; or everything on the host
+    that the checks look at. `missed`: what was missed while the host was off is done when it is
+    back. Runs are spread over `delay_seconds`, the same moment every time on one host.
+    """
+
+    name: str
+    what: str
+    command: str
+    reach: Literal["gateway", "anybody", "host"]
+    delay_seconds: int
+    timeout_seconds: int
+    missed: bool = True
+
+
+JOBS = (
+    Job(
+        name="inventory",
+        what="note which models came and went",
+        command="inventory --record",
+        reach="gateway",
+        delay_seconds=5 * _MINUTE,
+        timeout_seconds=2 * _MINUTE,
+        missed=False,
+    ),
+    Job(
+        name="smoke",
+        what="try the gateway as a client would",
+        command="smoke --record",
+        reach="gateway",
+        delay_seconds=_HOUR,
+        timeout_seconds=10 * _MINUTE,
+    ),
+)
+
+
+def timer(job: Job) -> str:
+    """Give the name of a job's timer."""
+    return f"gatehouse-{job.name}.timer"
+
+
+def paths(job: Job) -> tuple[str, str]:
+    """Give the paths of a job's timer and service."""
+    return f"{UNITS}/gatehouse-{job.name}.timer", f"{UNITS}/gatehouse-{job.name}.service"
+
+
+def active(settings: Settings) -> list[Job]:
+    """Give the jobs that run on a host with these settings."""
+    return [
+        job
+        for job in JOBS
+        if when(job, settings) != OFF and (job.name != "knowledge" or settings.knowledge_refresh)
+    ]
+
+
+def when(job: Job, settings: Settings) -> str:
+    """Give a job's calendar expression."""
+    return str(getattr(settings, f"timers_{job.name}"))
+
+
+def files(settings: Settings) -> dict[str, File]:
+    """Give the units of the jobs that run, by absolute path."""
+    bound = settings.network_bind_address
+    # The gateway is asked there, if it does not listen on the loopback address.
+    address = None if bound.is_loopback or bound.is_unspecified else bound
+    found: dict[str, File] = {}
+    for job in active(settings):
+        of_timer, of_service = paths(job)
+        found[of_timer] = File(template("timers/job.timer", job=job, when=when(job, settings)))
+        found[of_service] = File(
+            template("timers/job.service", job=job, settings=settings, address=address)
+        )
+    return found
