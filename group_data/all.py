@@ -48,6 +48,8 @@ postgres_connections = 100
 postgres_memory_mib = 1024
 postgres_cpus = 2.0
 postgres_pids = 200
+postgres_idle_seconds = 300
+postgres_size_warn_mib = 10240
 postgres_stop_grace_seconds = 90
 postgres_start_timeout_seconds = 120
 

@@ -1,6 +1,7 @@
-"""The one list of checks: the last step of a deploy, `make verify` and the host tests read it."""
+"""The one list of checks: deploys, `gatehouse status` and `doctor`, and the host tests read it."""
 
 from gatehouse.checks.check import Check, Result
 from gatehouse.checks.every import every
+from gatehouse.checks.findings import Finding, commands, findings, ordered
 
-__all__ = ["Check", "Result", "every"]
+__all__ = ["Check", "Finding", "Result", "commands", "every", "findings", "ordered"]

@@ -26,7 +26,8 @@ class Check:
     `fix` is for a person; `repair` is a command that is safe to run by itself (`doctor --fix`),
     where there is one. `needs` names checks: where one of them does not hold, this one says nothing
     new.
-    A `warning` does not fail a deploy.
+    A `warning` does not fail a deploy. A `thorough` check costs too much for every few minutes:
+    deploys, `gatehouse verify` and the doctor make it, `gatehouse status` does not.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Check:
     severity: Severity = "failure"
     needs: tuple[str, ...] = ()
     repair: str | None = None
+    thorough: bool = False
 
 
 def equals(expected: str) -> Callable[[int, str], Result]:

@@ -1,6 +1,9 @@
 """Engines: their ports are held for them, they can be woken, and none runs unasked."""
 
-from gatehouse.checks.check import Check, silent
+from gatehouse.checks.check import Check, Result, silent
+from gatehouse.checks.docker import ANSWERS, STACK, Containers
+from gatehouse.checks.network import OURS
+from gatehouse.checks.probe import nothing, of
 from gatehouse.settings import Engine, Settings
 
 _AGAIN = "deploy again: pyinfra inventory deploy.py"
@@ -19,6 +22,8 @@ def checks(settings: Settings) -> list[Check]:
             command="\n".join(_port(settings, engine) for engine in engines) + "\ntrue",
             judge=silent,
             fix="systemctl restart 'gatehouse-engine-*.socket' (or: " + _AGAIN + ")",
+            needs=(OURS,),
+            repair="\n".join(_open(engine) for engine in engines),
         ),
         Check(
             name="engines: can be woken",
@@ -27,6 +32,7 @@ def checks(settings: Settings) -> list[Check]:
             command="\n".join(_parts(settings, engine) for engine in engines) + "\ntrue",
             judge=silent,
             fix="gatehouse models pull NAME for a file that is missing; else " + _AGAIN,
+            needs=(ANSWERS,),
         ),
         Check(
             name="engines: none runs unasked",
@@ -36,8 +42,36 @@ def checks(settings: Settings) -> list[Check]:
             + "\ntrue",
             judge=silent,
             fix="systemctl stop gatehouse-server-NAME; docker stop gatehouse-NAME-1",
+            needs=(ANSWERS,),
+        ),
+        Check(
+            name="engines: of the current release",
+            component="engines",
+            expected="each container with the release's configuration",
+            command=STACK,
+            judge=_current,
+            fix=_AGAIN,
+            needs=(ANSWERS,),
         ),
     ]
+
+
+def _current(code: int, output: str) -> Result:
+    """Judge that each engine's container was made from what the release says."""
+    wanted: dict[str, str] = {}
+
+    def remember(inputs: dict[str, str]) -> Result:
+        wanted.update(inputs)
+        return Result(holds=True, found="")
+
+    def compare(containers: Containers) -> Result:
+        inputs = {each["service"]: each["inputs"] for each in containers}
+        return nothing(
+            [f"{name} has another one" for name in wanted if inputs.get(name) != wanted[name]]
+        )
+
+    known = of("engines", remember)(code, output)
+    return of("containers", compare)(code, output) if known.holds else known
 
 
 def _port(settings: Settings, engine: Engine) -> str:
@@ -48,6 +82,15 @@ def _port(settings: Settings, engine: Engine) -> str:
 systemctl is-active --quiet {unit} || echo "{unit} is $(systemctl is-active {unit})"
 found=$(ss -Hltn 'sport = :{engine.port}' | awk '{{ print $4 }}' | LC_ALL=C sort -u | xargs)
 [ "$found" = "{" ".join(places)}" ] || echo "{engine.name} listens on ${{found:-nothing}}\""""
+
+
+def _open(engine: Engine) -> str:
+    """Open an engine's port again, where systemd does not hold it."""
+    unit = f"gatehouse-engine-{engine.name}"
+    return (
+        f"systemctl is-active --quiet {unit}.socket || {{ systemctl stop {unit}.service; "
+        f"systemctl reset-failed {unit}.socket; systemctl start {unit}.socket; }}"
+    )
 
 
 def _parts(settings: Settings, engine: Engine) -> str:

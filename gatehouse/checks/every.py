@@ -11,6 +11,7 @@ from gatehouse.checks import (
     litellm,
     network,
     postgres,
+    privacy,
     redis,
     secrets,
 )
@@ -33,4 +34,5 @@ def every(settings: Settings) -> list[Check]:
         *health.checks(settings),
         *litellm.checks(settings),
         *keys.checks(settings),
+        *privacy.checks(settings),
     ]

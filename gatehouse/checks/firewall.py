@@ -33,5 +33,6 @@ iptables -w 10 -t mangle -C GATEHOUSE -i gw-inner ! -o gw-inner -m conntrack --c
 true""",
             judge=silent,
             fix="systemctl restart gatehouse-firewall",
+            repair="systemctl restart gatehouse-firewall.service",
         )
     ]

@@ -23,6 +23,7 @@ def checks(settings: Settings) -> list[Check]:  # noqa: ARG001 - every component
             judge=silent,
             fix="systemctl restart gatehouse-health.socket gatehouse-collect.timer; "
             "systemctl restart gatehouse-health",
+            needs=("host: units run",),
         ),
         Check(
             name="health: the collector can look",
@@ -31,5 +32,6 @@ def checks(settings: Settings) -> list[Check]:  # noqa: ARG001 - every component
             command=f"{_COLLECTOR}; true",
             judge=silent,
             fix="journalctl -u gatehouse-collect -n 20; then: systemctl start gatehouse-collect",
+            needs=("host: units run",),
         ),
     ]

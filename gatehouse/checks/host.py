@@ -1,15 +1,29 @@
-"""The host: directories, modes and owners."""
+"""The host: directories, rendered files, units, disk and memory."""
 
-from gatehouse.checks.check import Check, equals, silent
+import json
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+from gatehouse.checks.check import Check, Result
+from gatehouse.checks.probe import listed, nothing, of, probe
 from gatehouse.settings import Settings
 
 _AGAIN = "deploy again: pyinfra inventory deploy.py"
+_MEND = "sudo gatehouse doctor --fix sets modes and owners"
+# The host's own, and what a secret of ours is called.
+SECRETS = ("master_key", "postgres_password", "redis_password", "salt_key", "ui_password")
+FILES = "host: files are as rendered"
+WRITABLE = "host: nothing is writable for everybody"
+_ROOMS = ["/", "/var/lib/docker", "/var/lib/gatehouse"]
+_FULL_MIB = 1024
+_MEMORY_MIB = 256
 
 
-def checks(settings: Settings) -> list[Check]:
-    """Give the checks of directories."""
+def directories(settings: Settings) -> dict[str, str]:
+    """Give mode, owner and group of each directory."""
     group = settings.host_group
-    wanted = {
+    return {
         "/opt/gatehouse": "755 root root",
         "/opt/gatehouse/releases": "755 root root",
         "/etc/gatehouse": f"750 root {group}",
@@ -19,24 +33,148 @@ def checks(settings: Settings) -> list[Check]:
         "/var/lib/gatehouse/engines": f"750 root {group}",
         "/var/lib/gatehouse/state": f"750 root {group}",
     }
+
+
+def disk(settings: Settings) -> str:
+    """Give the command that looks at everything on disk."""
+    asked = {
+        "directories": directories(settings),
+        "secrets": SECRETS,
+        "rooms": [*_ROOMS, settings.models_dir],
+    }
+    return probe("disk", json.dumps(asked))
+
+
+def modes(settings: Settings) -> str:
+    """Give the command that puts modes and owners right."""
+    return probe("mend", "modes", json.dumps(directories(settings)))
+
+
+def units(seen: list[dict[str, Any]]) -> Result:
+    """Judge that what should run does, and that nothing else has failed."""
+    found = []
+    for each in seen:
+        # Engines come and go, and who refreshes the CDI may be NVIDIA: both have their own checks.
+        if each["unit"].startswith(("gatehouse-engine-", "gatehouse-server-", "gatehouse-cdi.")):
+            continue
+        if each["active"] == "failed":
+            found.append(f"{each['unit']} has failed ({each['result']})")
+        elif each["runs"] and each["active"] not in ("active", "activating", "reloading"):
+            found.append(f"{each['unit']} is {each['active']}")
+        elif each["installed"] and each["enabled"] != "enabled":
+            found.append(f"{each['unit']} is {each['enabled'] or 'not known'}")
+    if not seen:
+        return Result(holds=False, found="no unit")
+    return nothing(found)
+
+
+def checks(settings: Settings) -> list[Check]:
+    """Give the checks of what is on disk and of what it runs on."""
+    command = disk(settings)
+
+    def check(name: str, expected: str, key: str, fix: str, **more: Any) -> Check:  # noqa: ANN401
+        judge = more.pop("judge", nothing)
+        return Check(f"host: {name}", "host", expected, command, of(key, judge), fix, **more)
+
+    def directory(path: str, expected: str) -> Check:
+        def judge(seen: dict[str, str]) -> Result:
+            return Result(seen.get(path) == expected, seen.get(path, "no such directory"))
+
+        return check(
+            path,
+            expected,
+            "directories",
+            _MEND,
+            judge=judge,
+            needs=(WRITABLE,),
+            repair=modes(settings),
+        )
+
+    def room(least_mib: int) -> Callable[[dict[str, int]], Result]:
+        def judge(rooms: dict[str, int]) -> Result:
+            words = [f"{mib / 1024:.1f} GiB below {path}" for path, mib in rooms.items()]
+            return Result(bool(rooms) and min(rooms.values()) >= least_mib, listed(words))
+
+        return judge
+
+    def memory(seen: dict[str, int]) -> Result:
+        words = f"{seen['available']} of {seen['total']} MiB"
+        return Result(seen["available"] >= _MEMORY_MIB, words)
+
+    gib = settings.host_disk_min_gib
+    full = "host: the disk is not full"
     return [
-        *(
-            Check(
-                name=f"host: {path}",
-                component="host",
-                expected=expected,
-                command=f"stat -c '%a %U %G' {path}",
-                judge=equals(expected),
-                fix=_AGAIN,
-            )
-            for path, expected in wanted.items()
+        check(
+            WRITABLE.removeprefix("host: "),
+            "no such path",
+            "writable",
+            f"{_MEND}; or chmod o-w on the paths that are listed",
+            repair=modes(settings),
         ),
-        Check(
-            name="host: nothing is writable for everybody",
-            component="host",
-            expected="no such path",
-            command="find /opt/gatehouse /etc/gatehouse /var/lib/gatehouse ! -type l -perm -o+w",
-            judge=silent,
-            fix="chmod o-w on the paths that are listed",
+        *(directory(path, expected) for path, expected in directories(settings).items()),
+        check(
+            FILES.removeprefix("host: "),
+            "what the current release rendered, unchanged",
+            "changed",
+            f"change settings, not files, and {_AGAIN}",
+        ),
+        check(
+            "modes of files are as rendered",
+            "what the current release rendered",
+            "modes",
+            _MEND,
+            needs=(WRITABLE,),
+            repair=modes(settings),
+        ),
+        check(
+            "units run",
+            "every unit and timer of the release enabled and active, none failed",
+            "units",
+            "systemctl status UNIT; sudo gatehouse doctor --fix starts it again",
+            judge=units,
+            needs=(FILES,),
+            repair=probe("mend", "units"),
+        ),
+        check(
+            full.removeprefix("host: "),
+            f"{_FULL_MIB // 1024} GiB free",
+            "rooms",
+            "docker system df; du -xh --max-depth=2 /var/lib | sort -h | tail",
+            judge=room(_FULL_MIB),
+        ),
+        check(
+            "the disk has room",
+            f"{gib} GiB free (host_disk_min_gib)",
+            "rooms",
+            "docker system df; du -xh --max-depth=2 /var/lib | sort -h | tail",
+            judge=room(gib * 1024),
+            severity="warning",
+            needs=(full,),
+        ),
+        check(
+            "memory is left",
+            f"{_MEMORY_MIB} MiB available",
+            "memory",
+            "ps -eo rss,args --sort=-rss | head; lower litellm_workers, or stop an engine",
+            judge=memory,
+            severity="warning",
+        ),
+        check(
+            "nothing half-made is left",
+            "no release or environment that a killed deploy began more than an hour ago",
+            "leftovers",
+            "sudo gatehouse doctor --fix removes it",
+            severity="warning",
+            repair=_remove_leftovers(),
         ),
     ]
+
+
+def _remove_leftovers() -> str:
+    """Remove them, unless a deploy still installs: it holds the lock."""
+    folders = shlex.join(["/opt/gatehouse/releases", "/opt/gatehouse/venvs"])
+    return (
+        "exec 9>>/opt/gatehouse/venvs/.lock; flock -n 9 || { echo a deploy is running; exit 1; }\n"
+        f"find {folders} -mindepth 1 -maxdepth 1 \\( -name '*.new' -o -name '*.tar' \\) "
+        "-mmin +60 -exec rm -rf {} +"
+    )

@@ -1,82 +1,188 @@
-"""LiteLLM."""
+"""LiteLLM: the gateway, as a client sees it, and its database's schema."""
 
-from gatehouse.checks.check import Check, Result, equals
+from typing import Any
+
+from gatehouse.checks.check import Check, Result
+from gatehouse.checks.docker import ANSWERS, STACK, Containers, current
+from gatehouse.checks.postgres import ANSWERS as DATABASE
+from gatehouse.checks.postgres import database
+from gatehouse.checks.probe import listed, nothing, of, probe, same
 from gatehouse.checks.service import healthy
 from gatehouse.settings import Settings
+from gatehouse.settings.version import ADVICE, refusal
 
-# Asked inside the container, which has Python and the key; only the answer leaves it.
-_ASK = """docker exec gatehouse-litellm-1 python3 -c '
-import json, urllib.request as u
-key = open("/run/secrets/master_key").read()
-def ask(path, body=None):
-    request = u.Request("http://127.0.0.1:4000" + path, json.dumps(body).encode() if body else None,
-        {{"Authorization": "Bearer " + key, "Content-Type": "application/json"}})
-    return json.load(u.urlopen(request, timeout=60))
-{question}
-'"""
-
-
-def _ask(question: str) -> str:
-    return _ASK.format(question=question)
+SELFTEST = "chat-selftest-builtin"
+_LOGS = "cd /opt/gatehouse/current && docker compose logs --tail 50 litellm"
+_HEALTHY = "litellm: healthy"
+_ALIVE = "litellm: alive"
+_MIGRATED = "litellm: migrations complete"
+_TABLES = "litellm: no table is missing"
+_ADMIN = "litellm: the admin user is there"
+_JOB = "docker start --attach gatehouse-litellm-migrate-1"
 
 
-def _anonymous(_: int, output: str) -> Result:
-    return Result(output.strip() == "401", output.strip())
+def address(settings: Settings) -> str:
+    """Give where the gateway listens, as the host itself reaches it."""
+    bind = settings.network_bind_address
+    return f"http://{'127.0.0.1' if bind.is_unspecified else bind}:{settings.litellm_port}"
+
+
+def _job(containers: Containers) -> Result:
+    mine = [each for each in containers if each["service"] == "litellm-migrate"]
+    seen = [f"{each['status']} {each['exit_code']}" for each in mine]
+    return Result(seen == ["exited 0"], ", ".join(seen) or "no container")
+
+
+def _version(containers: Containers) -> Result:
+    images = {each["image"] for each in containers if each["service"] == "litellm"}
+    refused = [f"{image}: {why}" for image in images if (why := refusal(image))]
+    return Result(bool(images) and not refused, listed(refused) or ", ".join(images) or "nothing")
+
+
+def _migrations(seen: dict[str, list[str]]) -> Result:
+    failed = [f"{name} failed" for name in seen["failed"]]
+    return nothing(failed + [f"{name} is missing" for name in seen["missing"]])
+
+
+def _readable(names: list[str]) -> Result:
+    return nothing([f"{name} is ciphertext" for name in names])
+
+
+def _completed(seen: dict[str, Any]) -> Result:
+    return Result(seen["object"] == "chat.completion", f"{seen['object']} in {seen['seconds']} s")
+
+
+def _admin(roles: list[str]) -> Result:
+    return Result(roles == ["proxy_admin"], ", ".join(map(str, roles)) or "no such user")
 
 
 def checks(settings: Settings) -> list[Check]:
-    """Give the checks of the gateway, as a client sees it."""
-    address = settings.network_bind_address
-    host = "127.0.0.1" if address.is_unspecified else str(address)
-    url = f"http://{host}:{settings.litellm_port}"
-    probe = (
-        "python3 -c 'import sys, urllib.request as u, urllib.error as e\n"
-        "try: print(u.urlopen(sys.argv[1], timeout=20).status)\n"
-        "except e.HTTPError as error: print(error.code)' "
-    )
-    inside = "docker exec gatehouse-litellm-1 "
-    migrations = (
-        "docker ps -aq --filter label=com.docker.compose.project=gatehouse "
-        "--filter label=com.docker.compose.service=litellm-migrate | "
-        "xargs -r docker inspect -f '{{.State.Status}} {{.State.ExitCode}}'"
-    )
-    logs = "cd /opt/gatehouse/current && docker compose logs --tail 50 litellm"
+    """Give the checks of the gateway."""
+    url = address(settings)
+    ask = probe("gateway", url, SELFTEST)
+    login = probe("login", url, settings.litellm_admin_user)
+    tables = database(settings)
+
+    def check(name: str, expected: str, command: str, judge: Any, fix: str, **more: Any) -> Check:  # noqa: ANN401
+        return Check(name, "litellm", expected, command, judge, fix, **more)
+
     return [
-        Check(
-            name="litellm: migrations done",
-            component="litellm",
-            expected="exited 0",
-            command=migrations,
-            judge=equals("exited 0"),
-            fix="cd /opt/gatehouse/current && docker compose logs litellm-migrate",
+        check(
+            "litellm: its version may be used",
+            "a version that is not on the refuse list",
+            STACK,
+            of("containers", _version),
+            f"{ADVICE}: litellm_image",
+            needs=(ANSWERS,),
         ),
-        healthy("litellm"),
-        Check(
-            name="litellm: connected to its database",
-            component="litellm",
-            expected="connected",
-            command=_ask('print(ask("/health/readiness")["db"])'),
-            judge=equals("connected"),
-            fix=logs,
+        check(
+            "litellm: migrations done",
+            "exited 0",
+            STACK,
+            of("containers", _job),
+            "cd /opt/gatehouse/current && docker compose logs litellm-migrate",
+            needs=(ANSWERS, "postgres: healthy", "postgres: nobody sits on the migration lock"),
+            repair=_JOB,
         ),
-        Check(
-            name="litellm: refuses a client without a key",
-            component="litellm",
-            expected="401",
-            command=f"{inside}{probe} http://127.0.0.1:4000/v1/models",
-            judge=_anonymous,
-            fix=logs,
+        healthy("litellm", "postgres: healthy", "litellm: migrations done"),
+        current("litellm"),
+        check(
+            _ALIVE,
+            "200",
+            ask,
+            of("liveness", same(200)),
+            f"{_LOGS}; the address is {url}",
+            needs=(_HEALTHY, "network: no port of ours is held by somebody else"),
         ),
-        Check(
-            name="litellm: answers through the self-test model",
-            component="litellm",
-            expected="an answer",
-            command=_ask(
-                'body = {"model": "chat-selftest-builtin", "messages": [{"role": "user", '
-                '"content": "Are you there?"}]}\n'
-                'print(ask("/v1/chat/completions", body)["object"])'
-            ),
-            judge=equals("chat.completion"),
-            fix=f"{logs}; the address is {url}",
+        check(
+            "litellm: connected to its database",
+            "connected",
+            ask,
+            of("readiness", lambda seen: same("connected")(seen.get("db"))),
+            _LOGS,
+            needs=(_ALIVE,),
+        ),
+        check(
+            "litellm: refuses a client without a key",
+            "401",
+            ask,
+            of("anonymous", same(401)),
+            _LOGS,
+            needs=(_ALIVE,),
+        ),
+        check(
+            "litellm: lists its models",
+            "every model of the configuration",
+            ask,
+            of("unlisted", lambda names: nothing([f"{name} is missing" for name in names])),
+            _LOGS,
+            needs=(_ALIVE,),
+        ),
+        check(
+            "litellm: answers through the self-test model",
+            "an answer",
+            ask,
+            of("completion", _completed),
+            f"{_LOGS}; the address is {url}",
+            needs=(_ALIVE, "litellm: lists its models"),
+        ),
+        check(
+            "litellm: every provider is readable",
+            "no model whose provider, name or address is ciphertext",
+            ask,
+            of("unreadable", _readable),
+            "put the salt key back that it was stored with, or delete the model and add it again",
+            needs=(_ALIVE,),
+        ),
+        check(
+            _MIGRATED,
+            "every migration that its image ships, none failed",
+            tables,
+            of("migrations", _migrations),
+            "sudo gatehouse doctor --fix runs the job litellm-migrate again",
+            needs=(DATABASE, _HEALTHY, "litellm: migrations done"),
+            repair=_JOB,
+        ),
+        check(
+            _TABLES,
+            "every table of LiteLLM's own schema",
+            tables,
+            of("missing_tables", lambda names: nothing([f"{name} is missing" for name in names])),
+            "sudo gatehouse doctor --fix runs the job litellm-migrate again; else put the database "
+            "back from a backup",
+            needs=(DATABASE, _HEALTHY, _MIGRATED),
+            repair=_JOB,
+        ),
+        check(
+            _ADMIN,
+            "a user default_user_id that is proxy_admin",
+            tables,
+            of("admin", _admin),
+            "sudo gatehouse doctor --fix, or log in once at " + url + "/ui",
+            needs=(DATABASE, _TABLES, _ALIVE),
+            repair=admin(settings),
+        ),
+        check(
+            "litellm: serves its web interface",
+            "a page",
+            ask,
+            of("page", lambda page: Result(page is True, "a page" if page else "no page")),
+            _LOGS,
+            needs=(_ALIVE,),
+        ),
+        check(
+            "litellm: lets the admin in",
+            "a session",
+            login,
+            of("login", same("a session")),
+            f"{_LOGS}; user and password are litellm_admin_user and "
+            "/etc/gatehouse/secrets/ui_password",
+            needs=(_ADMIN, "litellm: serves its web interface"),
+            thorough=True,
         ),
     ]
+
+
+def admin(settings: Settings) -> str:
+    """Give the command that has LiteLLM make the admin user: it does so at a login."""
+    return probe("login", address(settings), settings.litellm_admin_user) + " | grep -q 'a session'"

@@ -1,7 +1,58 @@
-"""Addresses: the stack listens where it was told to, and nowhere else."""
+"""Addresses: the stack listens where it was told to, nowhere else, and nobody in its place."""
 
-from gatehouse.checks.check import Check, equals
+import re
+from collections.abc import Callable
+
+from gatehouse.checks.check import Check, Result
+from gatehouse.checks.docker import ANSWERS, STACK
+from gatehouse.checks.probe import Judge, nothing, of
 from gatehouse.settings import Settings
+
+# The kernel's table of listening sockets, with their processes.
+SOCKETS = "ss -Hltnp"
+OURS = "network: no port of ours is held by somebody else"
+_HOLDER = re.compile(r'\("([^"]+)",pid=(\d+)')
+_ADDRESS, _PROCESS = 3, 5
+# systemd listens for these; their check, where it is not the one of a container.
+_SERVED_BY = dict.fromkeys(("health", "metrics"), "health: the page is served")
+
+
+def listening(output: str, port: int) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Give the sockets on a port: the address, and the name and number of who holds it."""
+    found = []
+    for line in output.splitlines():
+        words = line.split(maxsplit=_PROCESS)
+        if len(words) > _ADDRESS and words[_ADDRESS].rpartition(":")[2] == str(port):
+            holders = _HOLDER.findall(words[_PROCESS]) if len(words) > _PROCESS else []
+            found.append((words[_ADDRESS], holders))
+    return found
+
+
+def only(expected: str) -> Judge:
+    """Judge that a port is open at one address and at no other."""
+
+    def judge(code: int, output: str) -> Result:
+        seen = sorted({place for place, _ in listening(output, int(_port(expected)))})
+        return Result(code == 0 and seen == [expected], ", ".join(seen) or "nobody")
+
+    return judge
+
+
+def held_by(ports: dict[int, str]) -> Judge:
+    """Judge that who listens on each port, if anybody does, is the process of that name."""
+
+    def judge(code: int, output: str) -> Result:
+        if code or not output.strip():
+            return Result(holds=False, found=output.strip() or f"nothing (exit code {code})")
+        strangers = [
+            f"{place} is held by " + (" and ".join(f"{n} (process {pid})" for n, pid in holders))
+            for port, name in ports.items()
+            for place, holders in listening(output, port)
+            if holders and name not in {holder for holder, _ in holders}
+        ]
+        return nothing(strangers)
+
+    return judge
 
 
 def _port(place: str) -> str:
@@ -21,28 +72,50 @@ def checks(settings: Settings) -> list[Check]:
     subnets = {"edge": settings.network_subnet, "inner": settings.network_inner_subnet}
     if any(not engine.command for engine in settings.active_engines):
         subnets["engines"] = settings.network_engines_subnet
+    # Docker listens for containers, systemd for engines and the page.
+    holders = {
+        int(_port(place)): "systemd" if component in _SERVED_BY else "docker-proxy"
+        for component, place in places.items()
+    } | {engine.port: "systemd" for engine in settings.active_engines}
     return [
         *(
             Check(
                 name=f"network: {name} has its subnet",
                 component="network",
                 expected=str(subnet),
-                command=f"docker network inspect gatehouse_{name} "
-                "-f '{{range .IPAM.Config}}{{.Subnet}}{{end}}'",
-                judge=equals(str(subnet)),
+                command=STACK,
+                judge=of("networks", _subnet(name, str(subnet))),
                 fix="deploy again: pyinfra inventory deploy.py",
+                needs=(ANSWERS,),
             )
             for name, subnet in subnets.items()
+        ),
+        Check(
+            name=OURS,
+            component="network",
+            expected="Docker's and systemd's own processes, or nobody",
+            command=SOCKETS,
+            judge=held_by(holders),
+            fix="systemctl status PROCESS says which unit that process is of: stop it, or kill it",
         ),
         *(
             Check(
                 name=f"network: {component} listens on {place} only",
                 component="network",
                 expected=place,
-                command=f"ss -Hltn 'sport = :{_port(place)}' | awk '{{ print $4 }}' | sort -u",
-                judge=equals(place),
+                command=SOCKETS,
+                judge=only(place),
                 fix=f"ss -ltnp 'sport = :{_port(place)}' shows who else listens: stop it",
+                needs=(OURS, _SERVED_BY.get(component, f"{component}: healthy")),
             )
             for component, place in places.items()
         ),
     ]
+
+
+def _subnet(name: str, expected: str) -> Callable[[dict[str, str]], Result]:
+    def judge(networks: dict[str, str]) -> Result:
+        found = networks.get(name, "no such network")
+        return Result(found == expected, found)
+
+    return judge

@@ -1,53 +1,59 @@
-"""Secrets: there, not readable for others, and not visible where a secret often shows."""
+"""Secrets: there, not readable for others, in use, and not visible where a secret often shows."""
 
-import shlex
-
-from gatehouse.checks.check import Check, silent
+from gatehouse.checks.check import Check, Result
+from gatehouse.checks.docker import ANSWERS, STACK
+from gatehouse.checks.host import SECRETS, disk, modes
+from gatehouse.checks.probe import nothing, of, probe
 from gatehouse.settings import Settings
 
-_NAMES = "master_key postgres_password redis_password salt_key ui_password"
-# The secrets are grep's patterns by file: in a command line they would show in `ps` themselves.
-_VISIBLE = r"""
-cd /etc/gatehouse/secrets || exit 1
-set --
-for file in *_key *_password providers/*; do [ -s "$file" ] && set -- "$@" -f "$file"; done
-# Counted: grep -q would break off who is read, and they would complain.
-look() { place=$1; shift; [ "$(grep -cF "$@")" = 0 ] || echo "a secret shows in $place"; }
-docker ps -aq | xargs -r docker inspect | look "docker inspect" "$@"
-(cd /opt/gatehouse/current && docker compose config) | look "docker compose config" "$@"
-ps -eo args= | look "ps" "$@"
-find /opt/gatehouse /var/lib/gatehouse \( -path MODELS -o -path /opt/gatehouse/venvs \) -prune \
-    -o -type f ! -name '*.tar' -exec cat {} + | look "a rendered file" "$@"
-docker ps -aq --filter label=com.docker.compose.project=gatehouse |
-    xargs -r -n 1 docker logs 2>&1 | look "docker logs" "$@"
-true"""
+MADE = "secrets: made, and no default"
+HELD = ("master_key", "salt_key", "ui_password", "redis_password")
+
+
+def _in_use(environment: dict[str, str]) -> Result:
+    if not environment:
+        return Result(holds=False, found="LiteLLM does not run")
+    return nothing([f"{name} is another one" for name in HELD if environment.get(name) != "same"])
 
 
 def checks(settings: Settings) -> list[Check]:
     """Give the checks of secrets."""
     return [
         Check(
-            name="secrets: made, and readable for their readers only",
+            name=MADE,
             component="secrets",
-            expected="every file 0440 root:gatehouse-secrets with at least 32 characters",
-            command=f"""
-cd /etc/gatehouse/secrets && for name in {_NAMES}; do
-    [ "$(stat -c '%a %U %G' "$name")" = "440 root gatehouse-secrets" ] ||
-        echo "$name: mode or owner"
-    [ "$(wc -c <"$name")" -ge 32 ] || echo "$name: too short"
-done
-find . -type f ! -perm 440
-cmp -s master_key salt_key && echo "the salt key is the master key"; true""",
-            judge=silent,
-            fix="deploy again: pyinfra inventory deploy.py",
+            expected=f"{len(SECRETS)} files with at least 32 characters, each its own",
+            command=disk(settings),
+            judge=of("secrets", nothing),
+            fix="put it back from a backup; for a new host: pyinfra inventory deploy.py",
+        ),
+        Check(
+            name="secrets: readable for their readers only",
+            component="secrets",
+            expected="every file 0440 root:gatehouse-secrets",
+            command=disk(settings),
+            judge=of("secret_modes", nothing),
+            fix="sudo gatehouse doctor --fix sets modes and owners",
+            needs=("host: nothing is writable for everybody",),
+            repair=modes(settings),
+        ),
+        Check(
+            name="secrets: LiteLLM runs with those on disk",
+            component="secrets",
+            expected="the same in its process and on disk",
+            command=STACK,
+            judge=of("environment", _in_use),
+            fix="pyinfra inventory deploy.py starts again what runs with an older secret",
+            needs=(ANSWERS, MADE, "litellm: healthy"),
         ),
         Check(
             name="secrets: visible nowhere else",
             component="secrets",
             expected="in no container's configuration, process list, log or rendered file",
             # Models are many gigabytes that nobody of ours writes to.
-            command=_VISIBLE.replace("MODELS", shlex.quote(settings.models_dir)),
-            judge=silent,
+            command=probe("leaks", settings.models_dir),
+            judge=of("places", nothing),
             fix="find out who wrote it there, remove it, and replace the secret",
+            needs=(ANSWERS,),
         ),
     ]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from gatehouse.commands import checks
 from gatehouse.commands.hosts import hosts
 from gatehouse.providers import given
 from gatehouse.settings import Invalid, Problem, defaults, validate
@@ -38,8 +39,8 @@ def command(inventory: str) -> None:
 @click.command("docs")
 @click.option("--check", is_flag=True, help="Only say whether the pages are up to date.")
 def docs(*, check: bool) -> None:
-    """Write docs/settings.md from the settings, and docs/schemas/ from the commands' documents."""
-    wanted = {PAGE: markdown(defaults())} | {
+    """Write docs/settings.md, docs/checks.md, and docs/schemas/ of the commands' documents."""
+    wanted = {PAGE: markdown(defaults()), checks.PAGE: checks.page()} | {
         SCHEMA_FOLDER / f"{name}.json": _schema(name) for name in SCHEMAS
     }
     stale = [path for path, text in wanted.items() if not _holds(path, text)]
@@ -53,7 +54,9 @@ def docs(*, check: bool) -> None:
     for path in unknown:
         path.unlink()
     changed = len(stale) + len(unknown)
-    click.echo(f"{changed} pages written" if changed else f"{PAGE} and {SCHEMA_FOLDER} hold")
+    click.echo(
+        f"{changed} pages written" if changed else f"{PAGE}, {checks.PAGE} and {SCHEMA_FOLDER} hold"
+    )
 
 
 def _holds(path: Path, text: str) -> bool:

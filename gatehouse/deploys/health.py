@@ -1,7 +1,5 @@
 """Health: the page and the metrics, and the checks that a deploy ends with."""
 
-from itertools import chain, repeat
-
 from pyinfra import host as this_host
 from pyinfra import logger
 from pyinfra.api import FunctionCommand, StringCommand, operation
@@ -9,7 +7,7 @@ from pyinfra.api.deploy import deploy as pyinfra_deploy
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
-from gatehouse.checks import every
+from gatehouse.checks import commands, every, findings
 from gatehouse.deploys import Commands
 from gatehouse.deploys.facts import Paths, Run, RunAll
 from gatehouse.deploys.files import put
@@ -85,20 +83,29 @@ def gone(paths: list[str]) -> Commands:
 @operation()
 def checked(settings: Settings) -> Commands:
     """Ensure nothing: only look, and fail where a statement about the gateway is not true."""
-    failures = []
     checks = every(settings)
-    results = this_host.get_fact(RunAll, commands=[check.command for check in checks])
-    answers = chain(results, repeat(Run.default()))
-    for check, seen in zip(checks, answers, strict=False):
-        result = check.judge(seen["rc"], seen["out"])
-        if not result.holds:
-            failures += [
-                f"{check.name}: expected {check.expected}, found {result.found}",
-                f"  fix: {check.fix}",
-            ]
+    asked = commands(checks)
+    results = this_host.get_fact(RunAll, commands=asked)
+    answers = {
+        command: (seen["rc"], seen["out"]) for command, seen in zip(asked, results, strict=False)
+    }
+    found = findings(checks, answers)
+    failures = [
+        line
+        for each in found
+        if each.state == "failure"
+        for line in (each.line, f"  fix: {each.check.fix}")
+    ]
+    hushed = [each.check.name for each in found if each.state == "hushed"]
     if failures:
+        if hushed:
+            failures.append(f"these follow from it: {', '.join(hushed)}")
         yield FunctionCommand(_fail, [failures], {})
         return
+    for each in found:
+        if each.state == "warning":
+            logger.warning(f"{this_host.print_prefix}{each.line}")
+            logger.warning(f"{this_host.print_prefix}  fix: {each.check.fix}")
     this_host.noop("every check holds")
     url = f"http://{settings.network_bind_address}:{settings.litellm_port}"
     logger.info(

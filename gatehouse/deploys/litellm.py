@@ -6,6 +6,7 @@ from pyinfra import host
 from pyinfra.api import StringCommand, operation
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 
+from gatehouse.checks.litellm import admin
 from gatehouse.deploys import Commands
 from gatehouse.deploys.compose import Service, up
 from gatehouse.deploys.facts import Run
@@ -16,6 +17,10 @@ from gatehouse.render.litellm import seed
 _TABLE = (
     "docker exec gatehouse-postgres-1 psql -U litellm -d litellm -Atc "
     "'SELECT model_name FROM \"LiteLLM_ProxyModelTable\"'"
+)
+_ADMIN = (
+    "docker exec gatehouse-postgres-1 psql -U litellm -d litellm -Atc "
+    '"SELECT user_role FROM \\"LiteLLM_UserTable\\" WHERE user_id = \'default_user_id\'"'
 )
 
 
@@ -30,9 +35,19 @@ def deploy(gateway: Gateway) -> None:
     )
     up(name="Migrate the database", service=migrate)
     up(name="Have it healthy", service=proxy)
+    bootstrapped(name="Have the admin user", command=admin(gateway.settings))
     models = [model["model_name"] for model in seed(gateway.settings, gateway.machine)]
     if models:
         seeded(name="Add new models to the database", release=rendered.release_id, models=models)
+
+
+@operation()
+def bootstrapped(command: str) -> Commands:
+    """Ensure that the database knows the admin; LiteLLM adds it when it logs in (`command`)."""
+    if host.get_fact(Run, command=_ADMIN)["out"] == "proxy_admin":
+        host.noop("the admin is there")
+        return
+    yield StringCommand(command)
 
 
 @operation()

@@ -13,6 +13,10 @@ from gatehouse.settings import Settings
 
 CURRENT = "/opt/gatehouse/current"
 COMPONENTS = ("postgres", "redis", "litellm")
+# Not in the manifest: the operator's own keys stand beside ours.
+MERGED = "/etc/docker/daemon.json"
+# In it without its hash: it also holds what only the deploy uses, and that makes no new release.
+SETTINGS = "/etc/gatehouse/settings.json"
 # Secrets that the host makes for itself and that are mounted one by one.
 SECRETS = ("master_key", "postgres_password", "redis_password", "salt_key", "ui_password")
 # Service → files of the release that it runs with, besides the hardened base and networks.
@@ -93,10 +97,8 @@ def render(settings: Settings, machine: Machine) -> Rendered:
     }
     release[".env"] = dotenv(values)
     files = {f"{CURRENT}/{path}": File(content) for path, content in release.items()}
-    files["/etc/docker/daemon.json"] = File(
-        docker.text(docker.wanted(settings, machine.card(settings)))
-    )
-    files["/etc/gatehouse/settings.json"] = File(
+    files[MERGED] = File(docker.text(docker.wanted(settings, machine.card(settings))))
+    files[SETTINGS] = File(
         settings.model_dump_json(indent=2) + "\n", "640", group=settings.host_group
     )
     files["/etc/gatehouse/firewall.sh"] = File(
@@ -115,4 +117,30 @@ def render(settings: Settings, machine: Machine) -> Rendered:
     files |= gpu.files(settings, machine.card(settings))
     files |= health.files(settings)
     files |= timers.files(settings)
+    images = {
+        "postgres": settings.postgres_image,
+        "redis": settings.redis_image,
+        "litellm": settings.litellm_image,
+        "litellm-migrate": settings.litellm_image,
+    }
+    services = {name: {"inputs": inputs[name], "image": images[name]} for name in inputs}
+    files[f"{CURRENT}/manifest.json"] = File(_manifest(files, services, of_engines))
     return Rendered(dict(sorted(files.items())), inputs, of_engines)
+
+
+def _manifest(
+    files: dict[str, File], services: dict[str, dict[str, str]], of_engines: dict[str, str]
+) -> str:
+    """Write down what is placed where and what runs with which inputs, for the checks of drift."""
+    placed = {
+        path: {
+            "sha256": "" if path == SETTINGS else file.sha256,
+            "mode": file.mode,
+            "owner": file.owner,
+            "group": file.group,
+        }
+        for path, file in sorted(files.items())
+        if path != MERGED
+    }
+    content = {"files": placed, "services": services, "engines": of_engines}
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"

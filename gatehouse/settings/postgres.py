@@ -37,6 +37,21 @@ class PostgresSettings(Component):
     ]
     postgres_cpus: Annotated[float, setting("CPU limit.", unit="cores", ge=0.1, le=1024)]
     postgres_pids: Annotated[int, setting("Process limit.", unit="processes", ge=50, le=32768)]
+    postgres_idle_seconds: Annotated[
+        int,
+        setting(
+            "How long a session may idle before it counts as forgotten; the proxy's pool may.",
+            unit="seconds",
+            ge=1,
+            le=86400,
+        ),
+    ]
+    postgres_size_warn_mib: Annotated[
+        int,
+        setting(
+            "Size of the database above which the checks warn.", unit="MiB", ge=64, le=16777216
+        ),
+    ]
     postgres_stop_grace_seconds: Annotated[
         int, setting("Time for a clean shutdown before it is killed.", unit="seconds", ge=5, le=600)
     ]

@@ -12,6 +12,10 @@ COMMANDS = {
         "gatehouse.tool.completion:completion",
         "Print what a shell needs to complete these words.",
     ),
+    "doctor": (
+        "gatehouse.tool.doctor:doctor",
+        "Say what is wrong and what mends it; --fix does what is safe.",
+    ),
     "engine": (
         "gatehouse.tool.engine:engine",
         "List, start, stop and explain the local models' engines.",
@@ -47,6 +51,10 @@ COMMANDS = {
     "spend": (
         "gatehouse.tool.spend:spend",
         "What was asked and spent, by key, team or model.",
+    ),
+    "status": (
+        "gatehouse.tool.status:status",
+        "Look whether this host is what it was made to be.",
     ),
     "timers": (
         "gatehouse.tool.timers:timers",
@@ -113,6 +121,8 @@ def main(ctx: click.Context, *, host: str | None, inventory: str) -> None:
     """Work with the gateway of this host, or of another one.
 
     \b
+    sudo gatehouse status            is everything as it should be
+    sudo gatehouse doctor            what is wrong, and what mends it
     gatehouse engine list            what is loaded, what sleeps, what it needs
     gatehouse engine plan            who holds the memory, and who would make room
     gatehouse models list            which model files are there

@@ -21,4 +21,6 @@ SCHEMAS: dict[str, str] = {
     "smoke": "gatehouse.tool.smoke:SmokeDocument",
     "spend": "gatehouse.tool.spend:Spend",
     "timers": "gatehouse.tool.timers:TimersDocument",
+    "doctor": "gatehouse.tool.doctor:Diagnosis",
+    "status": "gatehouse.tool.checking:Status",
 }

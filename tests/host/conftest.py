@@ -8,7 +8,7 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
-from gatehouse.checks import Result, every
+from gatehouse.checks import Result, commands, every, findings
 from gatehouse.commands.hosts import hosts
 from gatehouse.deploys.facts import RunAll
 from gatehouse.lab.common import ROOT
@@ -99,11 +99,13 @@ def settings(target: Target) -> Settings:
 def checked(host: Host, settings: Settings) -> dict[str, tuple[Result, str]]:
     """Give the result of every check, with what it should have been, from one command."""
     checks = every(settings)
-    everything = RunAll()
-    output = host.run(everything.command([check.command for check in checks])).stdout
+    everything, asked = RunAll(), commands(every(settings))
+    seen = everything.process(host.run(everything.command(asked)).stdout.split("\n"))
+    pairs = zip(asked, seen, strict=True)
+    answers = {command: (each["rc"], each["out"]) for command, each in pairs}
     return {
-        check.name: (check.judge(seen["rc"], seen["out"]), f"{check.expected}; fix: {check.fix}")
-        for check, seen in zip(checks, everything.process(output.split("\n")), strict=True)
+        each.check.name: (each.result, f"{each.check.expected}; fix: {each.check.fix}")
+        for each in findings(checks, answers)
     }
 
 

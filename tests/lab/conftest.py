@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import testinfra
 
-from gatehouse.checks import every
+from gatehouse.checks import Finding, commands, every, findings
 from gatehouse.deploys.facts import RunAll
 from gatehouse.lab import models
 from gatehouse.lab.common import ROOT
@@ -80,20 +80,22 @@ def recreated(before: dict[str, str], after: dict[str, str]) -> set[str]:
 
 
 def failing(workstation: Workstation, **changes: object) -> list[str]:
-    """Give the checks that do not hold on a workstation with these settings."""
-    checks = every(wanted(workstation, **changes))
-    everything = RunAll()
-    script = everything.command([check.command for check in checks])
-    output = workstation.exec(["sh", "-c", script], check=False).stdout
-    found = everything.process(output.split("\n"))
-    results = [
-        check.judge(each["rc"], each["out"]) for check, each in zip(checks, found, strict=True)
-    ]
+    """Give what does not hold on a workstation with these settings, less what follows from it."""
+    found = looked_at(workstation, **changes)
     return [
-        f"{check.name}: {result.found}"
-        for check, result in zip(checks, results, strict=True)
-        if not result.holds
+        f"{each.check.name}: {each.result.found}"
+        for each in found
+        if each.state in {"failure", "warning"}
     ]
+
+
+def looked_at(workstation: Workstation, **changes: object) -> list[Finding]:
+    """Make every check on a workstation with these settings, as a deploy does."""
+    checks = every(wanted(workstation, **changes))
+    everything, asked = RunAll(), commands(checks)
+    output = workstation.exec(["sh", "-c", everything.command(asked)], check=False).stdout
+    pairs = zip(asked, everything.process(output.split("\n")), strict=True)
+    return findings(checks, {command: (each["rc"], each["out"]) for command, each in pairs})
 
 
 def wanted(workstation: Workstation, **changes: object) -> Settings:

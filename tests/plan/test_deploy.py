@@ -36,6 +36,7 @@ ORDER = [
     "Engines | Make the runtime directory",
     "LiteLLM | Migrate the database",
     "LiteLLM | Have it healthy",
+    "LiteLLM | Have the admin user",
     "Keys | Keep what is declared",
     "Timers | Write the units",
     "Timers | Arm the timers",
@@ -91,6 +92,8 @@ def test_changed_setting_changes_what_depends_on_it(place: Path) -> None:
         "Release | Write the release",
         "Release | Make it the current one",
         "Redis | Have it healthy",
+        # Redis still runs with the larger one, and a plan asks it now.
+        "Health | Check the gateway",
         "Health | Remember the release as good",
     }
 
@@ -99,7 +102,10 @@ def test_database_mode_can_be_planned_on_a_bare_host(place: Path) -> None:
     """Models are added once the proxy is healthy; for a plan it need not run."""
     planned = plan(place, bare(), litellm_config_source="database", models_extra=[model()])
     begin = list(planned).index("LiteLLM | Have it healthy")
-    assert list(planned)[begin + 1] == "LiteLLM | Add new models to the database"
+    assert list(planned)[begin + 1 : begin + 3] == [
+        "LiteLLM | Have the admin user",
+        "LiteLLM | Add new models to the database",
+    ]
 
 
 def test_ollama_gets_a_folder_to_write_to(place: Path) -> None:

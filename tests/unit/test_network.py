@@ -2,7 +2,7 @@
 
 import pytest
 
-from gatehouse.checks.network import checks
+from gatehouse.checks.network import OURS, checks
 from tests.given import problems, settings, variables
 
 
@@ -66,6 +66,7 @@ def test_checks_expect_the_settings() -> None:
     assert found == [
         "172.30.40.0/24",
         "172.30.41.0/24",
+        "Docker's and systemd's own processes, or nobody",
         "127.0.0.1:4000",
         "127.0.0.1:5434",
         "127.0.0.1:7000",
@@ -76,7 +77,26 @@ def test_checks_expect_the_settings() -> None:
 
 def test_check_fails_when_somebody_else_listens_too() -> None:
     """The right address and another one are not the right address only."""
-    judge = checks(settings())[2].judge
-    assert judge(0, "127.0.0.1:4000\n").holds
-    assert not judge(0, "0.0.0.0:4000\n127.0.0.1:4000\n").holds
+    judge = checks(settings())[3].judge
+    assert judge(0, _listening("127.0.0.1:4000", "127.0.0.1:5434")).holds
+    assert not judge(0, _listening("0.0.0.0:4000", "127.0.0.1:4000")).holds
+    assert not judge(0, _listening("[::]:4000", "127.0.0.1:4000")).holds
+    assert not judge(0, _listening("127.0.0.1:5434")).holds
     assert not judge(0, "").holds
+
+
+def test_stranger_on_a_port_is_named() -> None:
+    """A port that another process holds is told with its process; one that nobody holds is not."""
+    (check,) = (each for each in checks(settings()) if each.name == OURS)
+    assert check.judge(0, _listening("127.0.0.1:4000")).holds
+    stranger = check.judge(0, _listening("127.0.0.9:6379", who="python3"))
+    assert not stranger.holds
+    assert stranger.found == "127.0.0.9:6379 is held by python3 (process 7)"
+    assert check.judge(0, _listening("127.0.0.1:9999", who="python3")).holds
+    assert not check.judge(0, "").holds
+
+
+def _listening(*places: str, who: str = "docker-proxy") -> str:
+    return "\n".join(
+        f'LISTEN 0 4096 {place} 0.0.0.0:* users:(("{who}",pid=7,fd=4))' for place in places
+    )

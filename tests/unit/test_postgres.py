@@ -24,7 +24,8 @@ def test_connections_reach_the_server_and_its_check() -> None:
     """The number of connections is told to the server, and the check expects it."""
     assert variables(postgres_connections=200)["GATEHOUSE_POSTGRES_CONNECTIONS"] == "200"
     assert "max_connections=${GATEHOUSE_POSTGRES_CONNECTIONS:?}" in OWN["postgres"]["command"]
-    assert checks(settings(postgres_connections=200))[1].expected == "200"
+    found = {check.name: check for check in checks(settings(postgres_connections=200))}
+    assert found["postgres: takes as many connections as set"].expected == "200"
 
 
 def test_data_outlives_the_container() -> None:

@@ -9,6 +9,7 @@ import pytest
 from gatehouse.checks.redis import checks
 from gatehouse.render.template import plain
 from tests.given import problems, rendered, settings
+from tests.probes import printed
 
 
 @pytest.mark.parametrize(("data", "limit", "fits"), [(288, 384, True), (289, 384, False)])
@@ -61,6 +62,7 @@ def test_start_fails_without_its_password(tmp_path: Path, password: str | None) 
 
 def test_check_wants_a_refusal() -> None:
     """The cache is right when it answers nobody without a password."""
-    judge = checks(settings())[1].judge
-    assert judge(0, "NOAUTH Authentication required.").holds
-    assert not judge(0, "(nil)").holds
+    found = {check.name: check for check in checks(settings())}
+    judge = found["redis: refuses without its password"].judge
+    assert judge(0, printed({"anonymous": "-NOAUTH Authentication required."})).holds
+    assert not judge(0, printed({"anonymous": ""})).holds
