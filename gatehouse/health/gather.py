@@ -28,6 +28,7 @@ from gatehouse.health.document import (
     Told,
 )
 from gatehouse.tool import engine_facts
+from gatehouse.tool.errors import CannotLookError
 
 CURRENT = Path("/opt/gatehouse/current")
 _MEMINFO = Path("/proc/meminfo")
@@ -44,7 +45,9 @@ def part(name: str, ask: Callable[[], Found], troubles: dict[str, str]) -> Found
         return ask()
     except subprocess.TimeoutExpired as late:
         troubles[name] = f"no answer in {late.timeout:.0f} s"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EngineError) as error:
+    except (CannotLookError, EngineError) as error:
+        troubles[name] = str(error).splitlines()[0][:200]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         # The first line only: a validation error repeats the values that it was given.
         troubles[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
     return None

@@ -29,7 +29,11 @@ def config(settings: Settings, machine: Machine) -> str:
         fallbacks=_fallbacks(settings.models_fallbacks, names, aliases),
         context_fallbacks=_fallbacks(settings.models_context_fallbacks, names, aliases),
         retry_policies=_retry_policies(names, aliases),
-        callbacks=[*(f"{name}.guard" for name in CALLBACKS), "dynamic_rate_limiter_v3"],
+        callbacks=[
+            *(f"{name}.guard" for name in CALLBACKS),
+            "dynamic_rate_limiter_v3",
+            *(["prometheus"] if settings.metrics_litellm else []),
+        ],
         mcp_servers=mcp.servers(settings, machine.provider_keys),
     )
 

@@ -384,9 +384,7 @@ def test_hours_without_requests_are_there() -> None:
     found = usage.summed(
         {
             "hours": [{"start": this, "requests": 3, "failed": 1}],
-            "models": [
-                {"model": "a", "requests": 3, "failed": 1, "tokens": 20, "spend": 0.5}  # type: ignore[dict-item]
-            ],
+            "models": [{"model": "a", "requests": 3, "failed": 1, "tokens": 20, "spend": 0.5}],
         },
         now,
     )
