@@ -105,7 +105,7 @@ class Health:
         ready = await self._gateway.ready()
         document, _ = self._document()
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        content = encode(metrics.registry(document, ready.ready, time.time()))
+        content = encode(metrics.registry(document, time.time(), ready=ready.ready))
         return Response(content, headers={"content-type": content_type})
 
     def _document(self) -> tuple[Document | None, str | None]:

@@ -16,7 +16,7 @@ STATES = ("asleep", "loading", "awake", "leaving", "refused", "failed")
 class Collector:
     """Gives the metrics of one document, at one moment."""
 
-    def __init__(self, document: Document | None, ready: bool, now: float) -> None:  # noqa: FBT001 - a value among values
+    def __init__(self, document: Document | None, now: float, *, ready: bool) -> None:
         """Hold what is to be told; without a document little is known."""
         self._document = document
         self._ready = ready
@@ -44,10 +44,10 @@ class Collector:
             yield from _chores(found)
 
 
-def registry(document: Document | None, ready: bool, now: float) -> CollectorRegistry:  # noqa: FBT001 - as above
+def registry(document: Document | None, now: float, *, ready: bool) -> CollectorRegistry:
     """Give a registry of this one answer: nothing is kept between two of them."""
     made = CollectorRegistry()
-    made.register(Collector(document, ready, now))
+    made.register(Collector(document, now, ready=ready))
     return made
 
 

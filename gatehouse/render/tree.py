@@ -71,6 +71,9 @@ def render(settings: Settings, machine: Machine) -> Rendered:
         "compose/hardened.yaml": plain("hardened.yaml"),
         "redis/redis.conf": template("redis/redis.conf", settings=settings),
         "redis/start.sh": plain("redis/start.sh"),
+        # For a Prometheus and a Grafana, wherever they are.
+        "metrics/rules.yaml": plain("metrics/rules.yaml"),
+        "metrics/grafana.json": plain("metrics/grafana.json"),
         "litellm/config.yaml": litellm.config(settings, machine),
         "litellm/start.sh": plain("litellm/start.sh"),
         "litellm/engines.json": callbacks.engines_json(settings, machine),
