@@ -104,7 +104,7 @@ def document(age: float = 12, **changes: object) -> dict[str, Any]:
         },
         "timers": [
             {"unit": "collect", "last": at, "next": at + 60, "result": "running"},
-            {"unit": "probe", "last": None, "next": at + 9000, "result": "exit-code"},
+            {"unit": "probe", "last": None, "next": at + 9000, "result": "failed"},
         ],
         "jobs": [{"name": "smoke", "written": at - 5000, "ok": True, "words": "8 of 8 in 3.1 s"}],
         "alerts": {"to": "hooks.example.org", "last": at - 500, "firing": 1, "trouble": None},

@@ -154,12 +154,14 @@ class Actions(Part):
 
 
 class Timer(Part):
-    """A timer of ours and how its unit ended last."""
+    """A timer of ours and how what it starts ended last."""
 
     unit: str
     last: float | None
     next: float | None
-    result: str
+    result: str = Field(
+        description="ok, problem found, failed, running, not yet; off: it will not run again."
+    )
 
 
 class Job(Part):

@@ -1,6 +1,5 @@
 """The parts of the document, each read by itself: one that cannot be read leaves the others."""
 
-import json
 import os
 import re
 import shutil
@@ -28,13 +27,13 @@ from gatehouse.health.document import (
     Told,
 )
 from gatehouse.tool import engine_facts
+from gatehouse.tool import timers as systemd
 from gatehouse.tool.errors import CannotLookError
 
 CURRENT = Path("/opt/gatehouse/current")
 _MEMINFO = Path("/proc/meminfo")
 _DISK = Path("/var/lib")
 _ACTIONS = 8
-_SECONDS = 20
 JOBS = ("smoke", "probe", "inventory", "knowledge")
 Found = TypeVar("Found")
 
@@ -162,45 +161,16 @@ def actions() -> Actions:
 
 def timers() -> list[Timer]:
     """Give our timers, in the order in which they fire next."""
-    listed = json.loads(
-        _run("systemctl", "list-timers", "--all", "--output=json", "gatehouse-*") or "[]"
-    )
-    units = [str(each["activates"]) for each in listed if each.get("activates")]
-    results = _results(units)
-    return [
+    found = [
         Timer(
-            unit=str(each["activates"]).removesuffix(".service").removeprefix("gatehouse-"),
-            last=_micros(each.get("last")),
-            next=_micros(each.get("next")),
-            result=results.get(str(each["activates"]), "unknown"),
+            unit=each.name,
+            last=each.last,
+            next=each.next,
+            result=each.result if each.armed else "off",
         )
-        for each in listed
-        if each.get("activates")
+        for each in systemd.look().timers
     ]
-
-
-def _results(units: list[str]) -> dict[str, str]:
-    """Give how each unit ended last: `success`, `exit-code`, `timeout` …, or `running`."""
-    if not units:
-        return {}
-    found = {}
-    for block in _run("systemctl", "show", "-p", "Id,Result,ActiveState", *units).split("\n\n"):
-        lines = dict(line.partition("=")[::2] for line in block.splitlines())
-        active = lines.get("ActiveState") in {"active", "activating"}
-        found[lines.get("Id", "")] = "running" if active else lines.get("Result", "unknown")
-    return found
-
-
-def _micros(value: object) -> float | None:
-    return value / 1e6 if isinstance(value, int) and value else None
-
-
-def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
-    if done.returncode:
-        words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise OSError(f"{command[0]}: {words[-1][:200]}")
-    return done.stdout
+    return sorted(found, key=lambda each: each.next or float("inf"))
 
 
 def jobs() -> list[Job]:
@@ -214,10 +184,21 @@ def jobs() -> list[Job]:
 
 
 def _outcome(kept: dict[str, Any]) -> dict[str, Any]:
-    """Read whether a job was content, and its own words about it."""
+    """Read whether a job was content, and what it found in short."""
     ok = kept.get("ok")
-    words = kept.get("words") or kept.get("message") or ""
-    return {"ok": ok if isinstance(ok, bool) else None, "words": str(words)[:200]}
+    return {"ok": ok if isinstance(ok, bool) else None, "words": _words(kept)[:200]}
+
+
+def _words(kept: dict[str, Any]) -> str:
+    words = []
+    if isinstance(kept.get("steps"), list):
+        tried = [each["state"] for each in kept["steps"] if each["state"] != "skipped"]
+        words.append(f"{tried.count('ok')} of {len(tried)} in {kept['seconds']:.1f} s")
+    elif isinstance(kept.get("models"), list):
+        words.append(f"{len(kept['models'])} models")
+    changes = {key: kept[key] for key in ("added", "removed") if isinstance(kept.get(key), list)}
+    words += [f"{len(names)} {key}" for key, names in changes.items() if names]
+    return ", ".join(words)
 
 
 def alerts(to: str | None) -> Told | None:

@@ -253,9 +253,9 @@ def _chores(found: Document) -> Iterator[Metric]:
     )
     yield _many(
         "gatehouse_timer_ok",
-        "Whether what a timer starts ended well, or still runs.",
+        "Whether it will fire again, and what it starts could do its work.",
         ("timer",),
-        [((each.unit,), each.result in {"success", "running"}) for each in timers],
+        [((each.unit,), each.result not in {"failed", "off"}) for each in timers],
     )
     yield _many(
         "gatehouse_job_timestamp_seconds",

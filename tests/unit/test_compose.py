@@ -167,7 +167,7 @@ def test_networks_and_volumes_exist(service: dict[str, Any]) -> None:
 @pytest.mark.parametrize("path", TEXTS)
 def test_variable_must_have_a_value(path: str) -> None:
     """Every variable is written as ${X:?}: Compose stops where one is missing or empty."""
-    if path != "litellm/config.yaml":
+    if path not in {"litellm/config.yaml", "metrics/rules.yaml"}:
         assert not re.sub(r"\$\{GATEHOUSE_\w+:\?\}", "", TEXTS[path]).count("$")
 
 
