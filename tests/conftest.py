@@ -18,8 +18,18 @@ from tests.deploying import deploy
 
 # Names a running, provisioned workstation to use again, and to keep: quick while writing tests.
 KEPT = "GATEHOUSE_TEST_WORKSTATION"
-# What this run's workstation differs in from the lab's others: spend is written soon.
-QUICK = {"litellm_batch_write_seconds": 5}
+# What this run's workstation differs in from the lab's others: spend is written soon, and one model
+# costs something.
+QUICK = {
+    "litellm_batch_write_seconds": 5,
+    "models_extra": [
+        {
+            "name": "chat-priced-builtin",
+            "backend": "openai/gpt-4o",
+            "mock_response": "An answer that costs something.",
+        }
+    ],
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -187,3 +187,19 @@ def test_service_that_does_not_come_up_fails_the_deploy(place: Path) -> None:
     assert "postgres: there is no container" in done.stderr
     assert "docker compose logs postgres" in done.stderr
     assert "Redis" not in done.stderr.partition("there is no container")[2]
+
+
+@pytest.mark.parametrize(
+    ("says", "changes"),
+    [
+        (['{"changes": [], "reports": [], "left": []}', "0"], False),
+        (['{"changes": ["team ops: make it"], "reports": [], "left": []}', "0"], True),
+        (["Error: no such command 'keys'", "2"], True),
+        (["no JSON", "0"], True),
+    ],
+)
+def test_declared_keys_are_kept(place: Path, says: list[str], *, changes: bool) -> None:
+    """The host is asked what differs from the new settings; where it cannot say, all is redone."""
+    answers = {"gatehouse keys declare --plan": says, **deployed()}
+    planned = plan(place, answers, keys_teams=[{"name": "ops"}])
+    assert planned["Keys | Keep what is declared"] == changes
