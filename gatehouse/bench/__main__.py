@@ -1,4 +1,4 @@
-"""`python -m gatehouse.bench`: measure deploys, the gateway and engines on a throwaway workstation.
+"""`python -m gatehouse.bench`: measure deploys, checks, the gateway and engines on a workstation.
 
 Exit code 0: the limits and aims were reached; 1: one was not; 2: it could not be measured.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from docker.errors import DockerException
 
-from gatehouse.bench import cold, deploy, gateway, overhead
+from gatehouse.bench import cold, deploy, gateway, overhead, status
 from gatehouse.bench.contestants import Contestant, contestants, workers
 from gatehouse.bench.station import Deploy, provision, station
 from gatehouse.bench.table import Report
@@ -28,7 +28,7 @@ this machine: the ratios mean more than the figures, and more cores let the work
 stock start has one worker, as LiteLLM's quickstart starts it. Both run the same image against the
 same database, which virtual keys need. The prompts vary, so no cache answers. The two are
 measured in turns; the other one idles meanwhile and writes its log of requests when it is due."""
-PARTS = ("deploy", "gateway", "overhead", "engines")
+PARTS = ("deploy", "status", "gateway", "overhead", "engines")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -80,6 +80,8 @@ def _gateway_alone(
             fresh.append(provision(workstation))
         if "deploy" in parts:
             held.append(_show(deploy.run(workstation, fresh, progress, rounds=options.rounds)))
+        if "status" in parts:
+            held.append(_show(status.run(workstation, progress, rounds=options.rounds)))
         if "gateway" in parts or "overhead" in parts:
             note = NOTE.format(workers=workers(workstation), cores=os.cpu_count())
             _show(Report(textwrap.fill(note, 100), held=True))

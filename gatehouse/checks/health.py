@@ -32,6 +32,6 @@ def checks(settings: Settings) -> list[Check]:  # noqa: ARG001 - every component
             command=f"{_COLLECTOR}; true",
             judge=silent,
             fix="journalctl -u gatehouse-collect -n 20; then: systemctl start gatehouse-collect",
-            needs=("host: units run",),
+            needs=("host: units run", "host: jobs end well"),
         ),
     ]

@@ -14,6 +14,7 @@ _MEND = "sudo gatehouse doctor --fix sets modes and owners"
 # The host's own, and what a secret of ours is called.
 SECRETS = ("master_key", "postgres_password", "redis_password", "salt_key", "ui_password")
 FILES = "host: files are as rendered"
+JOBS = "host: jobs end well"
 WRITABLE = "host: nothing is writable for everybody"
 _ROOMS = ["/", "/var/lib/docker", "/var/lib/gatehouse"]
 _FULL_MIB = 1024
@@ -50,22 +51,34 @@ def modes(settings: Settings) -> str:
     return probe("mend", "modes", json.dumps(directories(settings)))
 
 
+def _ours(seen: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out engines, and who refreshes the CDI (that may be NVIDIA): they have own checks."""
+    others = ("gatehouse-engine-", "gatehouse-server-", "gatehouse-cdi.")
+    return [each for each in seen if not each["unit"].startswith(others)]
+
+
 def units(seen: list[dict[str, Any]]) -> Result:
-    """Judge that what should run does, and that nothing else has failed."""
+    """Judge that what should run does, now and after a boot."""
     found = []
-    for each in seen:
-        # Engines come and go, and who refreshes the CDI may be NVIDIA: both have their own checks.
-        if each["unit"].startswith(("gatehouse-engine-", "gatehouse-server-", "gatehouse-cdi.")):
-            continue
-        if each["active"] == "failed":
-            found.append(f"{each['unit']} has failed ({each['result']})")
-        elif each["runs"] and each["active"] not in ("active", "activating", "reloading"):
+    for each in _ours(seen):
+        if each["runs"] and each["active"] not in ("active", "activating", "reloading"):
             found.append(f"{each['unit']} is {each['active']}")
         elif each["installed"] and each["enabled"] != "enabled":
             found.append(f"{each['unit']} is {each['enabled'] or 'not known'}")
     if not seen:
         return Result(holds=False, found="no unit")
     return nothing(found)
+
+
+def jobs(seen: list[dict[str, Any]]) -> Result:
+    """Judge that what runs now and then ended well the last time."""
+    return nothing(
+        [
+            f"{each['unit']} has failed ({each['result']})"
+            for each in _ours(seen)
+            if each["active"] == "failed" and not each["runs"]
+        ]
+    )
 
 
 def checks(settings: Settings) -> list[Check]:
@@ -128,11 +141,21 @@ def checks(settings: Settings) -> list[Check]:
         ),
         check(
             "units run",
-            "every unit and timer of the release enabled and active, none failed",
+            "every unit and timer of the release enabled and active",
             "units",
             "systemctl status UNIT; sudo gatehouse doctor --fix starts it again",
             judge=units,
             needs=(FILES,),
+            repair=probe("mend", "units"),
+        ),
+        check(
+            JOBS.removeprefix("host: "),
+            "no job of a timer has failed",
+            "units",
+            "journalctl -u UNIT -n 20; then: systemctl start UNIT",
+            judge=jobs,
+            severity="warning",
+            needs=("host: units run",),
             repair=probe("mend", "units"),
         ),
         check(

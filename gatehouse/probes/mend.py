@@ -58,7 +58,7 @@ def mend_units() -> None:
             subprocess.run(["systemctl", "reset-failed", name], check=False, capture_output=True)
             if each["installed"]:
                 subprocess.run(["systemctl", "enable", "--quiet", name], check=True)
-            if each["runs"]:
+            if each["runs"] or each["active"] == "failed":
                 subprocess.run(["systemctl", "restart", name], check=True)
             sys.stdout.write(f"{name} was started again\n")
 

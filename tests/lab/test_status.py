@@ -190,6 +190,16 @@ CASES = {
         "systemctl start gatehouse-collect.timer",
         {"host: units run"},
     ),
+    "job failed": Case(
+        "systemctl stop gatehouse-inventory.timer; "
+        "mkdir -p /run/systemd/system/gatehouse-inventory.service.d && "
+        "printf '[Service]\nExecStart=\nExecStart=/bin/sh -c \"exit 3\"\n' "
+        ">/run/systemd/system/gatehouse-inventory.service.d/lab.conf && systemctl daemon-reload; "
+        "systemctl start gatehouse-inventory.timer; systemctl start gatehouse-inventory; true",
+        "rm -r /run/systemd/system/gatehouse-inventory.service.d; systemctl daemon-reload; "
+        "systemctl reset-failed gatehouse-inventory.service",
+        {"host: jobs end well"},
+    ),
     "half-made release": Case(
         "mkdir /opt/gatehouse/releases/x.new && "
         "touch -d '2 hours ago' /opt/gatehouse/releases/x.new",

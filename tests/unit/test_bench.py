@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gatehouse.bench import cold, deploy, load, probe, timeline
+from gatehouse.bench import cold, deploy, load, probe, status, timeline
 from gatehouse.bench.contestants import body
 from gatehouse.bench.load import MARK, Job, Result, Tally, percentile
 from gatehouse.bench.station import Deploy
@@ -229,3 +229,18 @@ def test_probe_counts_nothing_but_answers(port: int) -> None:
     probe.healthy(("127.0.0.1", port))
     with pytest.raises(OSError, match="refused"):
         probe.first_byte(("127.0.0.1", 1))
+
+
+def test_status_is_held_by_the_median_of_the_whole_command() -> None:
+    """The limit is on what a person waits for, and is printed beside it."""
+    times = {
+        "gatehouse status": Spread.of([1.4, 1.6, 1.5]),
+        "the checks in it": Spread.of([0.5, 0.6, 0.7]),
+    }
+    report = status.report(times, 80)
+    assert report.held
+    assert "80 checks, median of 3" in report.text
+    assert "1.50 (1.40-1.60)    1.5" in report.text
+    slow = status.report({"gatehouse status": Spread.of([1.6])}, 80)
+    assert not slow.held
+    assert "limit MISSED" in slow.text

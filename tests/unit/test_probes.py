@@ -134,10 +134,15 @@ BROKEN: list[tuple[str, Change, str]] = [
     *(
         (disk(S), put("units", value=[probes.unit("gatehouse-x.timer", **change)]), "host: units run")
         for change in (
-            {"active": "failed", "runs": False, "installed": False},
+            {"active": "failed"},
             {"active": "inactive"},
             {"enabled": "disabled"},
         )
+    ),
+    (
+        disk(S),
+        put("units", value=[probes.unit("gatehouse-x.service", active="failed", runs=False, installed=False)]),
+        "host: jobs end well",
     ),
     (database(S), put("server", "limit", value=99), "postgres: takes as many connections as set"),
     (database(S), put("server", "connections", value=81), "postgres: connections are left"),
