@@ -28,6 +28,10 @@ class Job:
     delay_seconds: int
     timeout_seconds: int
     missed: bool = True
+    # What systemd-analyze calls its exposure, at most.
+    exposure: float = 2.0
+    # Folders that it writes to, besides the state's.
+    writes: tuple[str, ...] = ()
 
 
 JOBS = (
@@ -41,12 +45,37 @@ JOBS = (
         missed=False,
     ),
     Job(
+        name="probe",
+        what="ask models that are awake what they can do",
+        command="probe --record",
+        reach="gateway",
+        delay_seconds=_HOUR,
+        timeout_seconds=30 * _MINUTE,
+    ),
+    Job(
         name="smoke",
         what="try the gateway as a client would",
         command="smoke --record",
         reach="gateway",
         delay_seconds=_HOUR,
         timeout_seconds=10 * _MINUTE,
+    ),
+    Job(
+        name="keys",
+        what="look for keys that end, and rotate those marked so",
+        command="keys check --record --rotate",
+        reach="gateway",
+        delay_seconds=_HOUR,
+        timeout_seconds=10 * _MINUTE,
+        writes=("/etc/gatehouse/keys",),
+    ),
+    Job(
+        name="knowledge",
+        what="fetch what is known of prices and context lengths",
+        command="knowledge refresh",
+        reach="anybody",
+        delay_seconds=6 * _HOUR,
+        timeout_seconds=5 * _MINUTE,
     ),
 )
 

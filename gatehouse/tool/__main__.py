@@ -28,6 +28,10 @@ COMMANDS = {
         "gatehouse.tool.keys:keys",
         "List, make, rotate and revoke the virtual keys.",
     ),
+    "knowledge": (
+        "gatehouse.tool.knowledge:knowledge",
+        "Compare prices and context lengths with LiteLLM's list of them.",
+    ),
     "log": (
         "gatehouse.tool.log:log",
         "Show who changed what, when, with which result.",
@@ -39,6 +43,10 @@ COMMANDS = {
     "open": (
         "gatehouse.tool.open:open_",
         "Print where the pages are, and the tunnel to them.",
+    ),
+    "probe": (
+        "gatehouse.tool.probe:probe",
+        "Find out what the offered models can do.",
     ),
     "secrets": (
         "gatehouse.tool.secrets:secrets",

@@ -18,7 +18,8 @@ _PATTERN = "gatehouse-*.timer"
 _PROPERTIES = (
     *("Id", "Description", "ActiveState", "UnitFileState", "Triggers", "LastTriggerUSec"),
     *("NextElapseUSecRealtime", "NextElapseUSecMonotonic", "TimersCalendar", "TimersMonotonic"),
-    *("Result", "ExecMainStatus", "ExecMainStartTimestamp", "ExecMainExitTimestamp"),
+    *("Result", "ExecMainStatus", "ExecMainStartTimestamp"),
+    *("ExecMainStartTimestampMonotonic", "ExecMainExitTimestampMonotonic"),
 )
 _SECONDS = 20
 _UNITS = {
@@ -102,7 +103,7 @@ def look() -> TimersDocument:
 def timer(facts: Facts, service: Facts) -> Timer:
     """Read what systemd says of a timer and of what it starts."""
     begin = _moment(service.get("ExecMainStartTimestamp"))
-    end = _moment(service.get("ExecMainExitTimestamp"))
+    took = _microseconds(service, "Exit") - _microseconds(service, "Start")
     triggered = _moment(facts.get("LastTriggerUSec"))
     last = begin or triggered
     result, reason = _result(service)
@@ -112,11 +113,15 @@ def timer(facts: Facts, service: Facts) -> Timer:
         armed=facts.get("ActiveState") == "active" and facts.get("UnitFileState") == "enabled",
         schedule=schedule(facts),
         last=last,
-        seconds=round(end - begin, 3) if begin and end and end >= begin else None,
+        seconds=round(took / 1e6, 3) if begin and took >= 0 else None,
         result=result,
         reason=reason,
         next=_next(facts),
     )
+
+
+def _microseconds(service: Facts, which: str) -> int:
+    return int(service.get(f"ExecMain{which}TimestampMonotonic") or 0)
 
 
 def schedule(facts: Facts) -> list[str]:
