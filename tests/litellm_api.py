@@ -87,6 +87,10 @@ class LiteLLM:
             return 200, "\n\n".join(lines) + "\n\n", headers
         return 200, {"choices": [{"message": {"content": "The gateway works."}}]}, headers
 
+    def cache_ping(self, _: dict[str, Any]) -> Reply:
+        """Say that Redis answers."""
+        return 200, {"status": "healthy"}, {}
+
     def v1_embeddings(self, _: dict[str, Any]) -> Reply:
         """Give two numbers."""
         return 200, {"data": [{"embedding": [0.5, 1.0]}]}, {}

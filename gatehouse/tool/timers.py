@@ -34,7 +34,7 @@ _UNITS = {
     "y": 365.25 * 86400.0,
 }
 _SPAN = re.compile(r"([0-9.]+)(us|ms|s|min|h|d|w|month|y)\b")
-_SCHEDULE = re.compile(r"\{ On(?:(Calendar)|\w+?)(?:USec)?=([^;]*?) ;")
+_SCHEDULE = re.compile(r"\{ On(Calendar|UnitActiveUSec|UnitInactiveUSec)=([^;]*?) ;")
 Outcome = Literal["ok", "problem found", "failed", "running", "not yet"]
 
 # Property → what systemd says of one unit.
@@ -128,8 +128,8 @@ def schedule(facts: Facts) -> list[str]:
     """Give when a timer runs, as its file says it."""
     found = []
     for key in ("TimersCalendar", "TimersMonotonic"):
-        for calendar, text in _SCHEDULE.findall(facts.get(key, "")):
-            words = text if calendar else f"every {text}"
+        for kind, text in _SCHEDULE.findall(facts.get(key, "")):
+            words = text if kind == "Calendar" else f"every {text}"
             found += [words] if words not in found else []
     return found
 

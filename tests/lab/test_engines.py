@@ -249,6 +249,47 @@ def test_health_of_the_gateway_wakes_nothing(
     assert {state(engine_host, name) for name in PORTS} == {"asleep"}
 
 
+def test_probe_and_smoke_wake_nothing_unasked(engine_host: Workstation) -> None:
+    """Who sleeps goes on sleeping, and the commands say how to have it woken."""
+    smoke = json.loads(engine_host.exec("gatehouse smoke --json").stdout)
+    rerank = next(each for each in smoke["steps"] if each["name"] == "rerank")
+    assert (rerank["state"], rerank["fix"]) == ("skipped", "gatehouse smoke --wake")
+    probe = json.loads(engine_host.exec("gatehouse probe --json").stdout)
+    skipped = {each["name"]: each["skipped"] for each in probe["models"] if each["by"] == "engine"}
+    assert skipped.keys() == PORTS.keys()
+    assert set(skipped.values()) == {"its engine sleeps: --wake"}
+    assert not running(engine_host)
+    assert {state(engine_host, name) for name in PORTS} == {"asleep"}
+
+
+def test_probe_wakes_what_it_is_told_to(engine_host: Workstation) -> None:
+    """With --wake the named engines are loaded and found out, one after the other, and no other."""
+    found = engine_host.exec(f"gatehouse probe --wake --json {CHAT} {EMBED} {RERANK}", check=False)
+    probed = {
+        each["name"]: {one["name"]: one["value"] for one in each["capabilities"]}
+        for each in json.loads(found.stdout)["models"]
+        if each["skipped"] is None
+    }
+    assert found.returncode == 0, found.stdout
+    assert probed.keys() == {CHAT, EMBED, RERANK}
+    assert probed[CHAT]["chat"] is True
+    assert probed[CHAT]["stream"] is True
+    assert probed[CHAT]["vision"] is False
+    assert probed[CHAT]["context"] == 2048
+    assert probed[EMBED]["embedding"] > 1
+    assert probed[RERANK]["rerank"] is True
+    assert running(engine_host) <= {CHAT, EMBED, RERANK}
+
+
+def test_smoke_goes_through_engines_when_told_to(engine_host: Workstation) -> None:
+    """With --wake a model of each kind answers through its engine."""
+    found = engine_host.exec("gatehouse smoke --wake --json", check=False)
+    steps = {each["name"]: each for each in json.loads(found.stdout)["steps"]}
+    assert found.returncode == 0, found.stdout
+    for name, model in (("engine-chat", CHAT), ("engine-embedding", EMBED), ("rerank", RERANK)):
+        assert (steps[name]["state"], steps[name]["model"]) == ("ok", model)
+
+
 def test_restart_of_the_proxy_wakes_nothing(engine_host: Workstation) -> None:
     """LiteLLM would ask every server for its models when it starts."""
     engine_host.exec(

@@ -14,6 +14,7 @@ from gatehouse.settings import oncalendar
 from tests.calendars import BAD, GOOD
 from tests.deploying import deploy
 from tests.lab.conftest import wanted
+from tests.lab.test_smoke import gateway_elsewhere
 from tests.waiting import wait_for
 
 MOST_EXPOSURE = 2.0
@@ -102,16 +103,11 @@ def test_failed_job_is_seen(workstation: Workstation) -> None:
 
 def test_problem_that_is_found_is_no_failed_job(workstation: Workstation) -> None:
     """Exit code 1 is a finding: systemd does not call the unit failed."""
-    workstation.exec("docker stop gatehouse-litellm-1")
-    try:
+    with gateway_elsewhere(workstation):
         workstation.exec("systemctl start gatehouse-smoke")
-        found = timers(workstation, None)["smoke"]
-        assert (found["result"], found["reason"]) == ("problem found", "exit code 1")
-    finally:
-        workstation.exec(
-            "docker start gatehouse-litellm-1 && cd /opt/gatehouse/current && "
-            "docker compose up -d --no-recreate --wait litellm && systemctl start gatehouse-smoke"
-        )
+    found = timers(workstation, None)["smoke"]
+    assert (found["result"], found["reason"]) == ("problem found", "exit code 1")
+    workstation.exec("systemctl start gatehouse-smoke")
 
 
 def test_stopped_timer_is_seen(workstation: Workstation) -> None:

@@ -89,6 +89,14 @@ def test_cache_that_does_not_keep_is_a_failure(
     assert states(steps(1), "failed") == {"cache"}
 
 
+def test_memory_of_a_worker_is_no_cache(litellm: LiteLLM) -> None:
+    """What is found without Redis is found by one worker only."""
+    litellm.changed["/cache/ping"] = lambda _: (503, {"error": {"message": "Unhealthy"}}, {})
+    found = steps(1)
+    assert states(found, "failed") == {"cache"}
+    assert "Redis" in found["cache"]["found"]
+
+
 class NoMemory(set[str]):
     """A set that forgets."""
 
