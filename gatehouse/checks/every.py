@@ -14,6 +14,7 @@ from gatehouse.checks import (
     privacy,
     redis,
     secrets,
+    timers,
 )
 from gatehouse.checks.check import Check
 from gatehouse.settings import Settings
@@ -33,6 +34,7 @@ def every(settings: Settings) -> list[Check]:
         *engines.checks(settings),
         *health.checks(settings),
         *litellm.checks(settings),
+        *timers.checks(settings),
         *keys.checks(settings),
         *privacy.checks(settings),
     ]

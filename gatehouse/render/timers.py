@@ -6,7 +6,6 @@ from typing import Literal
 from gatehouse.render.file import File
 from gatehouse.render.template import template
 from gatehouse.settings import Settings
-from gatehouse.settings.timers import OFF
 
 UNITS = "/etc/systemd/system"
 _MINUTE, _HOUR = 60, 3600
@@ -35,6 +34,17 @@ class Job:
 
 
 JOBS = (
+    Job(
+        name="status",
+        what="look whether this host is what it was made to be",
+        command="status --record",
+        reach="host",
+        delay_seconds=20,
+        timeout_seconds=3 * _MINUTE,
+        missed=False,
+        # Docker's socket, the capabilities and the devices that the checks need.
+        exposure=3.0,
+    ),
     Job(
         name="inventory",
         what="note which models came and went",
@@ -92,11 +102,7 @@ def paths(job: Job) -> tuple[str, str]:
 
 def active(settings: Settings) -> list[Job]:
     """Give the jobs that run on a host with these settings."""
-    return [
-        job
-        for job in JOBS
-        if when(job, settings) != OFF and (job.name != "knowledge" or settings.knowledge_refresh)
-    ]
+    return [job for job in JOBS if job.name in settings.timers_on]
 
 
 def when(job: Job, settings: Settings) -> str:

@@ -17,7 +17,7 @@ from gatehouse.settings.network import NetworkSettings
 from gatehouse.settings.postgres import PostgresSettings
 from gatehouse.settings.redis import RedisSettings
 from gatehouse.settings.secrets import SecretsSettings
-from gatehouse.settings.timers import TimersSettings
+from gatehouse.settings.timers import OFF, TimersSettings
 
 COMPONENTS = (
     HostSettings,
@@ -83,6 +83,16 @@ class Settings(
         """Where the page and the metrics listen: nobody logs in, so never more than loopback."""
         bind = self.network_bind_address
         return str(bind) if bind.is_loopback else "127.0.0.1"
+
+    @property
+    def timers_on(self) -> list[str]:
+        """The jobs that run by themselves; prices are fetched only where that is allowed."""
+        jobs = {
+            key.removeprefix("timers_"): getattr(self, key) for key in TimersSettings.model_fields
+        }
+        if not self.knowledge_refresh:
+            del jobs["knowledge"]
+        return [name for name, when in jobs.items() if when != OFF]
 
     @property
     def provider_keys(self) -> frozenset[str]:
