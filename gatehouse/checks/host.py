@@ -28,6 +28,7 @@ def directories(settings: Settings) -> dict[str, str]:
         "/opt/gatehouse": "755 root root",
         "/opt/gatehouse/releases": "755 root root",
         "/etc/gatehouse": f"750 root {group}",
+        "/etc/gatehouse/keys": "700 root root",
         "/etc/gatehouse/secrets": "700 root root",
         "/etc/gatehouse/secrets/providers": "750 root gatehouse-secrets",
         "/var/lib/gatehouse": f"750 root {group}",

@@ -16,6 +16,7 @@ DIRECTORIES = {
     "/opt/gatehouse/releases": ("755", "root", "root"),
     "/etc/gatehouse": ("750", "root", READERS),
     "/etc/gatehouse/secrets": ("700", "root", "root"),
+    "/etc/gatehouse/keys": ("700", "root", "root"),
     "/var/lib/gatehouse": ("750", "root", READERS),
     "/var/lib/gatehouse/engines": ("750", "root", READERS),
     "/var/lib/gatehouse/state": ("750", "root", READERS),

@@ -49,6 +49,13 @@ SELECT 'spend', json_build_object(
 SELECT 'prompts', count(*) FROM (SELECT messages::text AS asked, response::text AS answered
     FROM "LiteLLM_SpendLogs" ORDER BY "startTime" DESC LIMIT 1000) AS latest
     WHERE asked NOT IN ('{}', '[]', 'null', '""') OR answered NOT IN ('{}', '[]', 'null', '""');
+SELECT 'keys', coalesce(json_agg(json_build_object(
+    'alias', coalesce(key_alias, '#' || left(token, 12)),
+    'left', extract(epoch FROM expires - (now() AT TIME ZONE 'UTC')),
+    'limited', rpm_limit IS NOT NULL AND tpm_limit IS NOT NULL) ORDER BY key_alias), '[]')
+    -- Neither sessions of the web interface, nor what a rotation has replaced.
+    FROM "LiteLLM_VerificationToken" WHERE team_id IS DISTINCT FROM 'litellm-dashboard'
+    AND coalesce(key_alias, '') !~ '@(new|[0-9]{8}-[0-9]{6})$';
 SELECT 'admin', json_build_array(user_role) FROM "LiteLLM_UserTable"
     WHERE user_id = 'default_user_id';
 """
@@ -109,6 +116,7 @@ def main() -> None:
             "server": lambda: {k: v for k, v in part("server").items() if k != "tables"},
             "spend": lambda: part("spend"),
             "prompts": lambda: part("prompts"),
+            "keys": lambda: part("keys"),
             "admin": lambda: part("server") and seen.get("admin", []),
             "missing_tables": missing_tables,
             "migrations": migrations,

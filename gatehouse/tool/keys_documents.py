@@ -68,6 +68,7 @@ class Failure(_Document):
 class Summary(_Document):
     """`gatehouse keys check --json`, and state/keys.json (with `written` added)."""
 
+    total: int = Field(description="How many keys there are, old ones of rotations aside.")
     expired: list[str] = Field(description="Aliases of keys that are refused.")
     expiring: list[Ending] = Field(description="Keys that end within keys_warn_days.")
     unlimited: list[str] = Field(description="Keys without a limit of requests or of tokens.")
@@ -111,6 +112,7 @@ def summary(book: Book, warn_days: int, rotated: list[str], failed: list[Failure
     """Sum up what people should know of their keys; old ones of a rotation end as they should."""
     ours = [key for key in book.keys if not key.old]
     return Summary(
+        total=len(ours),
         expired=[key.name for key in ours if key.expired],
         expiring=[
             Ending(alias=key.name, expires=key.expires)

@@ -256,7 +256,7 @@ def test_declared_budget_is_changed_and_enforced(workstation: Workstation) -> No
         (["rotate", "lab-nobody"], 1, "there is no key 'lab-nobody'"),
         (["revoke", "lab-nobody", "--yes"], 1, "there is no key 'lab-nobody'"),
         (["new", "lab-x", "--team", "lab-nobody"], 1, "there is no team 'lab-nobody'"),
-        (["new", "lab-x", "--models", "chat-selftest"], 1, "did you mean 'chat-selftest-builtin'"),
+        (["new", "lab-x", "--models", "embed-selftst-builtin"], 1, "did you mean 'embed-selftest"),
         (["new", "lab-x", "--user", "lab-nobody"], 1, "there is no user 'lab-nobody'"),
         (["new", "lab-x", "--to", "/etc/passwd"], 1, "others own it or may read it"),
     ],
