@@ -14,7 +14,6 @@ from gatehouse.checks import (
     privacy,
     redis,
     secrets,
-    timers,
 )
 from gatehouse.checks.check import Check
 from gatehouse.settings import Settings
@@ -34,7 +33,6 @@ def every(settings: Settings) -> list[Check]:
         *engines.checks(settings),
         *health.checks(settings),
         *litellm.checks(settings),
-        *timers.checks(settings),
         *keys.checks(settings),
         *privacy.checks(settings),
     ]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from tests.lab.test_smoke import document, run
 
 STATE = "/var/lib/gatehouse/state/probe.json"
 BUILTIN = "chat-selftest-builtin"
-URL = "http://127.0.0.1:9177"
+URL = "http://127.0.0.1:9177/prices.json"
+MIRROR = "/root/mirror"
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +23,22 @@ def state(workstation: Workstation) -> Iterator[None]:
     workstation.exec(remove)
     yield
     workstation.exec(remove)
+
+
+@contextmanager
+def mirror(workstation: Workstation) -> Iterator[str]:
+    """Serve a list of 60 models on the workstation's loopback; gives its address."""
+    models = {f"openai/model-{n}": {"mode": "chat", "max_tokens": 10} for n in range(60)}
+    workstation.exec(f"mkdir -p {MIRROR} && cat >{MIRROR}/prices.json", text=json.dumps(models))
+    workstation.exec(
+        "systemd-run --quiet --collect --unit mirror "
+        f"python3 -m http.server 9177 --bind 127.0.0.1 --directory {MIRROR}; "
+        f"until curl -sf {URL} -o /dev/null; do sleep 0.2; done"
+    )
+    try:
+        yield URL
+    finally:
+        workstation.exec(f"systemctl stop mirror; rm -r {MIRROR}")
 
 
 def capabilities(found: dict[str, Any], name: str) -> dict[str, Any]:
@@ -71,31 +89,21 @@ def test_unknown_model_is_refused(workstation: Workstation) -> None:
 
 
 def test_prices_are_fetched_only_where_that_is_allowed(workstation: Workstation) -> None:
-    """Refused by default; then from a mirror, by hand and by the hardened unit's command."""
+    """Refused by default; then from a mirror, and what is no list changes nothing."""
     assert "knowledge_refresh = False" in run(workstation, "knowledge refresh", 2).stderr
     settings = "/etc/gatehouse/settings.json"
-    wanted = json.loads(workstation.exec(f"cat {settings}").stdout)
-    wanted |= {"knowledge_refresh": True, "knowledge_url": f"{URL}/prices.json"}
-    models = {f"openai/model-{n}": {"mode": "chat", "max_tokens": 10} for n in range(60)}
-    workstation.exec(
-        "mkdir -p /root/mirror && cat >/root/mirror/prices.json", text=json.dumps(models)
-    )
+    allowed = json.loads(workstation.exec(f"cat {settings}").stdout)
+    allowed |= {"knowledge_refresh": True, "knowledge_url": URL}
     workstation.exec(f"cp -p {settings} /root/")
-    workstation.exec(f"cat >{settings}", text=json.dumps(wanted))
-    workstation.exec(
-        "systemd-run --quiet --collect --unit mirror "
-        "python3 -m http.server 9177 --bind 127.0.0.1 --directory /root/mirror; "
-        f"until curl -sf {URL}/prices.json -o /dev/null; do sleep 0.2; done"
-    )
     try:
-        run(workstation, "knowledge refresh")
-        found = document(workstation, "knowledge show")
-        assert found["known"] == 60
-        assert {each["state"] for each in found["models"]} == {"local"}
-        workstation.exec("echo '<html>' >/root/mirror/prices.json")
-        assert "is no JSON" in run(workstation, "knowledge refresh", 1).stderr
-        assert document(workstation, "knowledge show")["known"] == 60
+        workstation.exec(f"cat >{settings}", text=json.dumps(allowed))
+        with mirror(workstation):
+            run(workstation, "knowledge refresh")
+            found = document(workstation, "knowledge show")
+            assert found["known"] == 60
+            assert {each["state"] for each in found["models"]} == {"local"}
+            workstation.exec(f"echo '<html>' >{MIRROR}/prices.json")
+            assert "is no JSON" in run(workstation, "knowledge refresh", 1).stderr
+            assert document(workstation, "knowledge show")["known"] == 60
     finally:
-        workstation.exec(
-            f"systemctl stop mirror; mv /root/settings.json {settings}; rm -r /root/mirror"
-        )
+        workstation.exec(f"mv /root/settings.json {settings}")

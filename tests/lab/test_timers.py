@@ -9,11 +9,12 @@ import pytest
 
 from gatehouse.lab.common import ROOT
 from gatehouse.lab.workstation import Workstation
-from gatehouse.render.timers import JOBS, active, timer
+from gatehouse.render.timers import JOBS, active
 from gatehouse.settings import oncalendar
 from tests.calendars import BAD, GOOD
 from tests.deploying import deploy
 from tests.lab.conftest import wanted
+from tests.lab.test_probe import mirror
 from tests.lab.test_smoke import gateway_elsewhere
 from tests.waiting import wait_for
 
@@ -60,9 +61,7 @@ def test_service_is_locked_in(workstation: Workstation, job: Any) -> None:  # no
     """The measure that systemd has of what a service could do is low."""
     if job not in active(wanted(workstation)):
         pytest.skip("switched off by the settings")
-    said = workstation.exec(f"systemd-analyze security --no-pager gatehouse-{job.name}").stdout
-    exposure = float(said.strip().splitlines()[-1].split(": ")[1].split()[0])
-    assert exposure <= job.exposure, said
+    assert exposure(workstation, job.name) <= job.exposure
 
 
 def test_timer_fires_by_itself(workstation: Workstation) -> None:
@@ -90,15 +89,16 @@ def test_failed_job_is_seen(workstation: Workstation) -> None:
     settings = "/etc/gatehouse/settings.json"
     workstation.exec(f"mv {settings} {settings}.away")
     try:
-        workstation.exec("systemctl start gatehouse-inventory")
+        assert workstation.exec("systemctl start gatehouse-inventory", check=False).returncode != 0
     finally:
         workstation.exec(f"mv {settings}.away {settings}")
     found = timers(workstation, 1)["inventory"]
-    assert (found["result"], found["reason"]) == ("failed", "exit code 2")
+    assert (found["result"], found["reason"]) == ("failed", "exit-code, exit code 2")
     # A finding of the checks, too, but none that fails a deploy.
-    status = json.loads(workstation.exec("gatehouse status --json --component timers").stdout)
+    status = json.loads(workstation.exec("gatehouse status --json --component host").stdout)
     states = {each["name"]: each["state"] for each in status["checks"]}
-    assert states == {"timers: armed": "ok", "timers: jobs do their work": "warning"}
+    assert states["host: jobs end well"] == "warning"
+    assert states["host: units run"] == "ok"
     table = workstation.exec("gatehouse timers", check=False).stdout
     assert "journalctl -u gatehouse-inventory" in table
     workstation.exec("systemctl start gatehouse-inventory")
@@ -137,15 +137,40 @@ def test_systemd_understands_the_same(workstation: Workstation) -> None:
     assert [text for text, systemd in taken.items() if oncalendar.valid(text) and not systemd] == []
 
 
-def test_switched_off_job_is_removed_and_a_moved_one_moved(workstation: Workstation) -> None:
-    """A deploy takes away what is off and re-arms what has another time; the next puts it back."""
-    deploy(workstation, settings={"timers_smoke": "off", "timers_inventory": "04:30"})
-    found = timers(workstation, None)
-    assert "smoke" not in found
-    assert found["inventory"]["schedule"] == ["*-*-* 04:30:00"]
-    assert not workstation.exec("ls /etc/systemd/system | grep gatehouse-smoke", check=False).stdout
+def test_deploy_moves_removes_and_adds_jobs(workstation: Workstation) -> None:
+    """Who is off goes, who has another time is re-armed, who is allowed comes; and all of it back."""
+    with mirror(workstation) as url:
+        deploy(
+            workstation,
+            settings={
+                "timers_smoke": "off",
+                "timers_inventory": "04:30",
+                "knowledge_refresh": True,
+                "knowledge_url": url,
+            },
+        )
+        found = timers(workstation, None)
+        assert "smoke" not in found
+        assert found["inventory"]["schedule"] == ["*-*-* 04:30:00"]
+        left = workstation.exec("ls /etc/systemd/system | grep gatehouse-smoke", check=False)
+        assert not left.stdout
+        workstation.exec("systemctl start gatehouse-knowledge")
+        assert timers(workstation, None)["knowledge"]["result"] == "ok"
+        assert workstation.exec("stat -c %a /var/lib/gatehouse/knowledge/models.json").stdout == (
+            "640\n"
+        )
+        assert exposure(workstation, "knowledge") <= MOST_EXPOSURE
+        workstation.exec(
+            "rm -r /var/lib/gatehouse/knowledge /var/lib/gatehouse/state/knowledge.json"
+        )
     deploy(workstation)
     found = timers(workstation, None)
+    assert "knowledge" not in found
     assert found["smoke"]["armed"]
     assert found["inventory"]["schedule"] == ["*-*-* *:00:00"]
-    assert timer(JOBS[0]) in workstation.exec("ls /etc/systemd/system").stdout
+
+
+def exposure(workstation: Workstation, name: str) -> float:
+    """Give systemd's own measure of what a service could do; 10 is everything."""
+    said = workstation.exec(f"systemd-analyze security --no-pager gatehouse-{name}").stdout
+    return float(said.strip().splitlines()[-1].split(": ")[1].split()[0])
