@@ -37,6 +37,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--inventory", help="pyinfra inventory of the hosts given by --hosts")
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark those that use the run's workstation: they follow each other (see tests/lanes.py)."""
+    if {"workstation", "target"} & set(getattr(item, "fixturenames", ())):
+        item.add_marker(pytest.mark.shared)
+
+
 class Report(io.TextIOBase):
     """What pytest's report is written to: it is shown while tests' own output is kept back."""
 

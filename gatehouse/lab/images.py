@@ -151,15 +151,16 @@ def identity(client: docker.DockerClient, images: LabImages) -> str:
 def archive(client: docker.DockerClient, images: LabImages, progress: Progress) -> Path:
     """Give a `docker save` archive of the gateway's images, as an air-gapped install carries it."""
     path = BUILD / f"images-{identity(client, images)}.tar"
-    if path.exists():
-        return path
-    BUILD.mkdir(parents=True, exist_ok=True)
-    for stale in BUILD.glob("images-*.tar*"):
-        stale.unlink()
-    unfinished = path.with_suffix(".tar.unfinished")
-    with progress.step(f"saving the gateway's images to {path.relative_to(ROOT)}"):
-        run_logged(["docker", "save", "--output", str(unfinished), *images.gateway], "archive")
-    return unfinished.rename(path)
+    with alone(progress):
+        if path.exists():
+            return path
+        BUILD.mkdir(parents=True, exist_ok=True)
+        for stale in BUILD.glob("images-*.tar*"):
+            stale.unlink()
+        unfinished = path.with_suffix(".tar.unfinished")
+        with progress.step(f"saving the gateway's images to {path.relative_to(ROOT)}"):
+            run_logged(["docker", "save", "--output", str(unfinished), *images.gateway], "archive")
+        return unfinished.rename(path)
 
 
 @cache

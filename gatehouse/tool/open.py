@@ -53,7 +53,8 @@ def open_(*, via: str | None, as_json: bool) -> None:
 
 
 def _pages(settings: Settings) -> list[Page]:
-    gateway = settings.litellm_port
+    gateway, health = settings.litellm_port, settings.health_port
     return [
         Page(name="web interface", url=f"http://127.0.0.1:{gateway}/ui", port=gateway),
+        Page(name="health", url=f"http://127.0.0.1:{health}/", port=health),
     ]

@@ -19,6 +19,18 @@ COMMANDS = [
     )
 ]
 SECONDS = 900
+# Commands for the workstation → a word of their answer.
+ANSWERS = {
+    "sudo gatehouse status": "litellm",
+    "sudo gatehouse doctor": "",
+    "sudo gatehouse smoke": "completion",
+    "sudo gatehouse keys new alice": "sk-",
+    "sudo gatehouse keys list": "alice",
+    "sudo gatehouse spend": "requests",
+    "sudo gatehouse secrets list": "master_key",
+    "gatehouse timers": "gatehouse-keys.timer",
+    "sudo gatehouse log": "keys new",
+}
 # Run by something else than `run` below: by whom.
 ELSEWHERE = {
     "make test": "the command that runs this test",
@@ -54,6 +66,7 @@ def test_commands_are_all_run() -> None:
         "make verify",
         "cd /opt/gatehouse/current && docker compose ps",
         "sudo cat /etc/gatehouse/secrets/ui_password",
+        *ANSWERS,
     }
     assert set(COMMANDS) == here | ELSEWHERE.keys()
 
@@ -98,6 +111,7 @@ def test_verify_proves_a_provisioned_host(workstation: Workstation) -> None:
     [
         ("cd /opt/gatehouse/current && docker compose ps", "gatehouse-litellm-1"),
         ("sudo cat /etc/gatehouse/secrets/ui_password | tr '[:xdigit:]' x", "x" * 64),
+        *ANSWERS.items(),
     ],
 )
 def test_commands_on_the_host_answer(workstation: Workstation, command: str, expected: str) -> None:

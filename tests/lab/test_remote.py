@@ -99,7 +99,9 @@ def test_tunnel_is_the_way_that_the_inventory_knows(workstation: Workstation) ->
     found = gatehouse("open", inventory=access.inventory, name=workstation.name)
     assert f"-p {access.port} {access.user}@127.0.0.1" in found.stdout
     assert "-L 4000:127.0.0.1:4000" in found.stdout
+    assert "-L 8181:127.0.0.1:8181" in found.stdout
     assert "http://127.0.0.1:4000/ui" in found.stdout
+    assert "http://127.0.0.1:8181/" in found.stdout
 
 
 def test_host_that_is_down_is_said_so(workstation: Workstation, tmp_path: Path) -> None:
