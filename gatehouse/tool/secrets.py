@@ -3,16 +3,14 @@
 import os
 import re
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import click
 from pydantic import BaseModel, Field, SecretStr
 
-from gatehouse import audit
 from gatehouse.settings import Settings
 from gatehouse.settings.rules import suggestion
 from gatehouse.tool import here, rotation, show, stack
+from gatehouse.tool.audited import audited
 from gatehouse.tool.errors import CannotLookError, ProblemError
 
 _SALT = (
@@ -96,7 +94,8 @@ def rotate(names: tuple[str, ...], *, yes: bool) -> None:
     wanted = _named(names)
     settings = here.settings()
     here.confirm(f"Rotate {', '.join(wanted)}? The gateway restarts once.", yes=yes)
-    _audited(f"secrets rotate {' '.join(wanted)}", lambda: rotation.rotate(wanted, settings, _say))
+    with audited(f"secrets rotate {' '.join(wanted)}"):
+        rotation.rotate(wanted, settings, _say)
     click.echo(f"rotated: {', '.join(wanted)}")
 
 
@@ -108,7 +107,8 @@ def recover() -> None:
     if not rotation.unfinished():
         click.echo("no rotation was broken off")
         return
-    _audited("secrets recover", lambda: rotation.recover(settings, _say))
+    with audited("secrets recover"):
+        rotation.recover(settings, _say)
     click.echo("the old values are in force")
 
 
@@ -127,19 +127,20 @@ def set_(name: str) -> None:
     value = SecretStr(_value(name))
     path = here.SECRETS / "providers" / name
     before = path.exists()
-    _audited(f"secrets set {name}", lambda: _set(path, value, restart=before, settings=settings))
+    with audited(f"secrets set {name}"):
+        rotation.write(path, value)
+        if before:
+            _restart(settings)
     if before:
         click.echo(f"{name} is in use")
     else:
         click.echo(f"{name} is kept; its models are offered after: pyinfra inventory deploy.py")
 
 
-def _set(path: Path, value: SecretStr, *, restart: bool, settings: Settings) -> None:
-    rotation.write(path, value)
-    if restart:
-        with show.busy("litellm restarts"):
-            stack.docker("restart", stack.container("litellm"))
-            stack.wait_healthy("litellm", settings.litellm_start_timeout_seconds)
+def _restart(settings: Settings) -> None:
+    with show.busy("litellm restarts"):
+        stack.docker("restart", stack.container("litellm"))
+        stack.wait_healthy("litellm", settings.litellm_start_timeout_seconds)
 
 
 def _value(name: str) -> str:
@@ -170,17 +171,6 @@ def _named(names: tuple[str, ...]) -> list[str]:
                 f"there is no secret {name!r} to rotate{close}: {', '.join(rotation.ROTATED)}, all"
             )
     return [name for name in rotation.ROTATED if name in names or "all" in names]
-
-
-def _audited(action: str, work: Callable[[], object]) -> None:
-    """Do it and say in the audit log how it ended."""
-    try:
-        work()
-    except click.ClickException as error:
-        outcome: audit.Outcome = "refused" if isinstance(error, CannotLookError) else "failed"
-        audit.record(action, outcome, reason=error.message.splitlines()[0])
-        raise
-    audit.record(action, "ok")
 
 
 def _say(line: str) -> None:
