@@ -1,6 +1,6 @@
 """Secrets: there, not readable for others, in use, and not visible where a secret often shows."""
 
-from gatehouse.checks.check import Check, Result
+from gatehouse.checks.check import Check, Result, silent
 from gatehouse.checks.docker import ANSWERS, STACK
 from gatehouse.checks.host import SECRETS, disk, modes
 from gatehouse.checks.probe import nothing, of, probe
@@ -36,6 +36,16 @@ def checks(settings: Settings) -> list[Check]:
             fix="sudo gatehouse doctor --fix sets modes and owners",
             needs=("host: nothing is writable for everybody",),
             repair=modes(settings),
+        ),
+        Check(
+            name="secrets: no rotation was broken off",
+            component="secrets",
+            expected="one value of each",
+            # What a rotation keeps until the new value is proven (gatehouse/tool/rotation.py).
+            command="cd /etc/gatehouse/secrets && ls | grep \\.old$; true",
+            judge=silent,
+            fix="sudo gatehouse secrets recover",
+            repair="gatehouse secrets recover",
         ),
         Check(
             name="secrets: LiteLLM runs with those on disk",

@@ -160,6 +160,9 @@ def test_killed_rotation_is_noticed_and_healed(workstation: Workstation) -> None
     listed = workstation.exec("gatehouse secrets list", check=False)
     assert listed.returncode == 1
     assert "gatehouse secrets recover" in listed.stderr
+    status = json.loads(workstation.exec("gatehouse status --json", check=False).stdout)
+    states = {each["name"]: each["state"] for each in status["checks"]}
+    assert states["secrets: no rotation was broken off"] == "failure"
     assert "in force" in workstation.exec("gatehouse secrets recover").stdout
     assert sums(workstation) == before
     assert failing(workstation) == []
