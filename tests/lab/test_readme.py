@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ SECONDS = 900
 # Commands for the workstation → a word of their answer.
 ANSWERS = {
     "sudo gatehouse status": "litellm",
-    "sudo gatehouse doctor": "",
+    "sudo gatehouse doctor": "nothing is wrong",
     "sudo gatehouse smoke": "completion",
     "sudo gatehouse keys new alice": "sk-",
     "sudo gatehouse keys list": "alice",
@@ -106,6 +107,14 @@ def test_verify_proves_a_provisioned_host(workstation: Workstation) -> None:
     assert re.search(r"\d+ passed", output)
 
 
+@pytest.fixture(scope="module")
+def _without_alice(workstation: Workstation) -> Iterator[None]:
+    """Take the README's key away again."""
+    yield
+    workstation.exec("gatehouse keys revoke alice --yes")
+
+
+@pytest.mark.usefixtures("_without_alice")
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
