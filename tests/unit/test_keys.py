@@ -21,6 +21,7 @@ from gatehouse.tool import keys, keys_deliver
 from gatehouse.tool.errors import ProblemError
 from gatehouse.tool.here import GatewayError
 from gatehouse.tool.keys_book import digest
+from gatehouse.tool.keys_make import RIGHTS
 from tests.given import problems, proxy, settings
 
 DAY = 86400
@@ -276,12 +277,16 @@ def test_rotated_key_has_the_same_rights(place: Place) -> None:
     place.call("new", "ci", "--team", "research", "--rpm", "7", "--budget", "3", "--days", "30")
     token = next(iter(place.litellm.keys))
     place.litellm.keys[token] |= {"spend": 1.25, "metadata": {"note": "x"}, "tpm_limit": None}
+    others = {name: [name] for name in RIGHTS if name not in place.litellm.keys[token]}
+    assert {"permissions", "allowed_routes", "aliases"} <= others.keys()
+    place.litellm.keys[token] |= others
     value = place.call("rotate", "ci", "--overlap", "1h").stdout
     new = place.litellm.by_alias("ci")
     assert place.litellm.works(value)
     assert new["token"] == digest(value.strip()) != token
     assert (new["team_id"], new["rpm_limit"], new["max_budget"]) == ("t-1", 7, 3)
     assert (new["spend"], new["metadata"], new["tpm_limit"]) == (1.25, {"note": "x"}, None)
+    assert {name: new[name] for name in others} == others
     left = datetime.fromisoformat(new["expires"]) - datetime.now(UTC)
     assert timedelta(days=29) < left <= timedelta(days=30)
     old = place.litellm.keys[token]
@@ -335,6 +340,8 @@ def test_restored_key_has_its_end_back(place: Place) -> None:
     """An old key that is needed once more, because nobody got the new value, is what it was."""
     place.call("new", "ci", "--days", "30", "--rotate", "--to", place.to("ci.key"))
     token = next(iter(place.litellm.keys))
+    # Sooner than any overlap: what it gets back must end it.
+    place.litellm.keys[token]["expires"] = end = _iso(600)
     place.litellm.changes, place.litellm.break_at = 0, 2
     CliRunner().invoke(keys.keys, ["rotate", "ci", "--overlap", "1s", "--to", place.to("a.key")])
     assert place.litellm.keys[token]["key_alias"] != "ci"
@@ -344,6 +351,7 @@ def test_restored_key_has_its_end_back(place: Place) -> None:
     assert new["metadata"]["gatehouse"] == {"days": 30, "rotate": True}
     assert place.litellm.works(place.read("b.key"))
     assert new["token"] == digest(place.read("b.key"))
+    assert place.litellm.keys[token]["expires"] <= end
 
 
 def test_due_keys_are_rotated_and_kept(place: Place) -> None:
