@@ -10,6 +10,7 @@ from gatehouse.deploys import (
     images,
     keys,
     litellm,
+    metrics,
     postgres,
     redis,
     release,
@@ -43,4 +44,5 @@ litellm.deploy(gateway)
 keys.deploy(gateway)
 # What runs by itself from now on.
 timers.deploy(gateway)
+metrics.deploy(gateway)
 health.deploy(gateway)

@@ -361,6 +361,16 @@ health_interval_seconds = 60
 # Metrics -----------------------------------------------------------------------------------------
 metrics_port = 9090
 metrics_litellm = False
+metrics_prometheus = False
+metrics_prometheus_image = "prom/prometheus:v3.5.0"
+metrics_alertmanager_image = "prom/alertmanager:v0.28.1"
+metrics_user = "65534:65534"
+metrics_prometheus_port = 9091
+metrics_alertmanager_port = 9093
+metrics_alertmanager_url = None
+metrics_retention_days = 15
+metrics_memory_mib = 512
+metrics_start_timeout_seconds = 120
 
 # Alerts ------------------------------------------------------------------------------------------
 alerts_url = None

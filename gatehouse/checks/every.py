@@ -9,6 +9,7 @@ from gatehouse.checks import (
     host,
     keys,
     litellm,
+    metrics,
     network,
     postgres,
     privacy,
@@ -33,6 +34,8 @@ def every(settings: Settings) -> list[Check]:
         *engines.checks(settings),
         *health.checks(settings),
         *litellm.checks(settings),
+        *timers.checks(settings),
+        *metrics.checks(settings),
         *keys.checks(settings),
         *privacy.checks(settings),
     ]

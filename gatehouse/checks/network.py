@@ -28,12 +28,12 @@ def listening(output: str, port: int) -> list[tuple[str, list[tuple[str, str]]]]
     return found
 
 
-def only(expected: str) -> Judge:
-    """Judge that a port is open at one address and at no other."""
+def only(expected: list[str]) -> Judge:
+    """Judge that a port is open at these addresses and at no other."""
 
     def judge(code: int, output: str) -> Result:
         seen = sorted({place for place, _ in listening(output, int(_port(expected)))})
-        return Result(code == 0 and seen == [expected], ", ".join(seen) or "nobody")
+        return Result(code == 0 and seen == expected, ", ".join(seen) or "nobody")
 
     return judge
 
@@ -55,27 +55,27 @@ def held_by(ports: dict[int, str]) -> Judge:
     return judge
 
 
-def _port(place: str) -> str:
-    return place.rpartition(":")[2]
+def _port(places: list[str]) -> str:
+    return places[0].rpartition(":")[2]
 
 
 def checks(settings: Settings) -> list[Check]:
     """Give a check for each port, from the kernel's socket table, and for each network."""
     address = settings.network_bind_address
     places = {
-        "litellm": f"{address}:{settings.litellm_port}",
-        "postgres": f"{address}:{settings.postgres_port}",
-        "redis": f"{address}:{settings.redis_port}",
-        "health": f"{settings.health_address}:{settings.health_port}",
-        "metrics": f"{settings.health_address}:{settings.metrics_port}",
+        "litellm": [f"{address}:{settings.litellm_port}"],
+        "postgres": [f"{address}:{settings.postgres_port}"],
+        "redis": [f"{address}:{settings.redis_port}"],
+        "health": [f"{settings.health_address}:{settings.health_port}"],
+        "metrics": sorted(settings.metrics_addresses),
     }
     subnets = {"edge": settings.network_subnet, "inner": settings.network_inner_subnet}
     if any(not engine.command for engine in settings.active_engines):
         subnets["engines"] = settings.network_engines_subnet
     # Docker listens for containers, systemd for engines and the page.
     holders = {
-        int(_port(place)): "systemd" if component in _SERVED_BY else "docker-proxy"
-        for component, place in places.items()
+        int(_port(here)): "systemd" if component in _SERVED_BY else "docker-proxy"
+        for component, here in places.items()
     } | {engine.port: "systemd" for engine in settings.active_engines}
     return [
         *(
@@ -100,15 +100,15 @@ def checks(settings: Settings) -> list[Check]:
         ),
         *(
             Check(
-                name=f"network: {component} listens on {place} only",
+                name=f"network: {component} listens on {' and '.join(here)} only",
                 component="network",
-                expected=place,
+                expected=", ".join(here),
                 command=SOCKETS,
-                judge=only(place),
-                fix=f"ss -ltnp 'sport = :{_port(place)}' shows who else listens: stop it",
+                judge=only(here),
+                fix=f"ss -ltnp 'sport = :{_port(here)}' shows who else listens: stop it",
                 needs=(OURS, _SERVED_BY.get(component, f"{component}: healthy")),
             )
-            for component, place in places.items()
+            for component, here in places.items()
         ),
     ]
 

@@ -38,6 +38,8 @@ def deploy(gateway: Gateway) -> None:
 def wanted(settings: Settings, machine: Machine) -> list[str]:
     """Give the image references that the stack and its engines run with."""
     stack = [settings.postgres_image, settings.redis_image, settings.litellm_image]
+    if settings.metrics_prometheus:
+        stack += [settings.metrics_prometheus_image, settings.metrics_alertmanager_image]
     return [*stack, *engines.images(settings, machine)]
 
 

@@ -122,6 +122,9 @@ def _ports(settings: Settings, found: Host) -> list[str]:
         "health_port": settings.health_port,
         "metrics_port": settings.metrics_port,
     }
+    if settings.metrics_prometheus:
+        ports["metrics_prometheus_port"] = settings.metrics_prometheus_port
+        ports["metrics_alertmanager_port"] = settings.metrics_alertmanager_port
     ports |= {f"engine {engine.name}": engine.port for engine in settings.active_engines}
     return [
         f"port {port} is taken by {found.listeners[port]}: stop it, or give {key} another port"

@@ -7,7 +7,7 @@ import sys
 import time
 
 from gatehouse.engines.host import Host
-from gatehouse.health import checks, gather, usage
+from gatehouse.health import gather, usage
 from gatehouse.health.document import Document, write
 from gatehouse.health.version import version
 from gatehouse.settings import Settings
@@ -20,7 +20,7 @@ def collect(settings: Settings) -> Document:
     began = time.time()
     troubles: dict[str, str] = {}
     host = Host()
-    status = gather.part("status", lambda: checks.look(settings), troubles)
+    status = gather.part("status", lambda: gather.status(settings), troubles)
     release = gather.part("release", gather.release, troubles)
     engines = gather.part("engines", lambda: gather.engines(host), troubles)
     return Document(

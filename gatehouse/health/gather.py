@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gatehouse import audit, state
+from gatehouse.checks import every
 from gatehouse.engines.errors import EngineError
 from gatehouse.engines.host import Host
 from gatehouse.health import told
@@ -23,10 +24,12 @@ from gatehouse.health.document import (
     Keys,
     Pool,
     Space,
+    Status,
     Timer,
     Told,
 )
-from gatehouse.tool import engine_facts
+from gatehouse.settings import Settings
+from gatehouse.tool import checking, engine_facts
 from gatehouse.tool import timers as systemd
 from gatehouse.tool.errors import CannotLookError
 
@@ -50,6 +53,12 @@ def part(name: str, ask: Callable[[], Found], troubles: dict[str, str]) -> Found
         # The first line only: a validation error repeats the values that it was given.
         troubles[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
     return None
+
+
+def status(settings: Settings) -> Status:
+    """Make the checks that are quick, as `gatehouse status` does."""
+    found, _ = checking.look([check for check in every(settings) if not check.thorough])
+    return Status.model_validate(found.model_dump())
 
 
 def release() -> tuple[str, float]:

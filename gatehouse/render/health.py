@@ -19,14 +19,20 @@ def files(settings: Settings) -> dict[str, File]:
     bind = settings.network_bind_address
     gateway = LOOPBACK if bind.is_unspecified else str(bind)
     here = settings.health_address
+    hosts = sorted({*settings.health_hosts, here} - {LOOPBACK})
+    allowed = ["localhost", *([] if gateway.startswith("127.") else [gateway])]
+    if settings.metrics_prometheus:
+        # Its container asks for the metrics through the bridge, by that name.
+        hosts.append("host.docker.internal")
+        allowed.append(str(settings.network_subnet))
     values: dict[str, object] = {
         "settings": settings,
         "python": PYTHON,
         "group": GROUP,
-        "addresses": [f"{here}:{settings.health_port}", f"{here}:{settings.metrics_port}"],
+        "addresses": [f"{here}:{settings.health_port}", *settings.metrics_addresses],
         "gateway": f"http://{gateway}:{settings.litellm_port}",
-        "hosts": sorted({*settings.health_hosts, here} - {LOOPBACK}),
-        "allowed": ["localhost", *([] if gateway.startswith("127.") else [gateway])],
+        "hosts": hosts,
+        "allowed": allowed,
     }
     texts = {
         "gatehouse-health.socket": template("health/gatehouse-health.socket", **values),

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from gatehouse.render import callbacks, docker, engines, gpu, health, litellm, timers
+from gatehouse.render import callbacks, docker, engines, gpu, health, litellm, metrics, timers
 from gatehouse.render.environment import dotenv, inputs_hash, variables
 from gatehouse.render.file import File
 from gatehouse.render.machine import Machine
@@ -63,17 +63,13 @@ class Rendered:
 
 def render(settings: Settings, machine: Machine) -> Rendered:
     """Render every file of one host. Secrets are references to files or the environment."""
-    values = variables(settings, machine)
+    values = variables(settings, machine) | metrics.variables(settings, machine)
     release = {
-        "compose.yaml": template(
-            "compose/compose.yaml", components=(*COMPONENTS, "engines"), secrets=SECRETS
-        ),
+        "compose.yaml": _top(*COMPONENTS, "engines"),
         "compose/hardened.yaml": plain("hardened.yaml"),
         "redis/redis.conf": template("redis/redis.conf", settings=settings),
         "redis/start.sh": plain("redis/start.sh"),
-        # For a Prometheus and a Grafana, wherever they are.
-        "metrics/rules.yaml": plain("metrics/rules.yaml"),
-        "metrics/grafana.json": plain("metrics/grafana.json"),
+        **metrics.files(settings),
         "litellm/config.yaml": litellm.config(settings, machine),
         "litellm/start.sh": plain("litellm/start.sh"),
         "litellm/engines.json": callbacks.engines_json(settings, machine),
@@ -91,6 +87,10 @@ def render(settings: Settings, machine: Machine) -> Rendered:
     }
     job = f"{inputs['litellm-migrate']} {settings.litellm_image}"
     inputs["litellm-migrate"] = hashlib.sha256(job.encode()).hexdigest()[:16]
+    inputs |= metrics.inputs(settings, release, shared, values)
+    if settings.metrics_prometheus:
+        # Afterwards: what else runs is not recreated for it.
+        release["compose.yaml"] = _top(*COMPONENTS, metrics.NAME, "engines")
     release["compose/engines.yaml"], of_engines = engines.compose(settings, machine, shared)
     release["engines/engines.json"] = engines.runtime(settings, machine)
     release["engines/proxy.sh"] = engines.proxy()
@@ -131,6 +131,7 @@ def render(settings: Settings, machine: Machine) -> Rendered:
     return Rendered(dict(sorted(files.items())), inputs, of_engines)
 
 
+<<<<<<< HEAD
 def _manifest(
     files: dict[str, File], services: dict[str, dict[str, str]], of_engines: dict[str, str]
 ) -> str:
@@ -147,3 +148,7 @@ def _manifest(
     }
     content = {"files": placed, "services": services, "engines": of_engines}
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
+=======
+def _top(*components: str) -> str:
+    return template("compose/compose.yaml", components=components, secrets=SECRETS)
+>>>>>>> d36ec60 (Offer a Prometheus and an Alertmanager beside the gateway)

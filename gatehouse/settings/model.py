@@ -95,6 +95,12 @@ class Settings(
         return [name for name, when in jobs.items() if when != OFF]
 
     @property
+    def metrics_addresses(self) -> list[str]:
+        """Where the metrics listen: for a Prometheus in a container on the bridge, too."""
+        bridge = [str(self.network_subnet[1])] if self.metrics_prometheus else []
+        return [f"{address}:{self.metrics_port}" for address in (self.health_address, *bridge)]
+
+    @property
     def provider_keys(self) -> frozenset[str]:
         """Names of the secrets that any model or MCP server would use."""
         models = {model.api_key for model in self.all_models if model.api_key}

@@ -84,7 +84,10 @@ def subnets(s: Valid) -> Found:
 def ports(s: Valid) -> Found:
     """No port is used twice, by an engine that is on neither."""
     used: dict[int, str] = {}
-    for key in ("litellm_port", "postgres_port", "redis_port", "health_port", "metrics_port"):
+    keys = ["litellm_port", "postgres_port", "redis_port", "health_port", "metrics_port"]
+    if s.metrics_prometheus:
+        keys += ["metrics_prometheus_port", "metrics_alertmanager_port"]
+    for key in keys:
         try:
             port = getattr(s, key)
         except Unavailable:
@@ -111,7 +114,8 @@ def health_hosts(s: Valid) -> Found:
 def images(s: Valid) -> Found:
     """Images are pinned, and LiteLLM's version is not refused."""
     engines = [f"engines_{kind}_image" for kind in ("llamacpp", "llamacpp_gpu", *_OTHERS)]
-    for key in ("postgres_image", "redis_image", *engines):
+    metrics = ("metrics_prometheus_image", "metrics_alertmanager_image")
+    for key in ("postgres_image", "redis_image", *metrics, *engines):
         try:
             image = getattr(s, key)
         except Unavailable:

@@ -41,6 +41,7 @@ ORDER = [
     "Timers | Write the units",
     "Timers | Arm the timers",
     "Timers | Remove what is switched off",
+    "Metrics | Remove what is off",
     "Health | Make the page's group",
     "Health | Write the units",
     "Health | Remove what is off",

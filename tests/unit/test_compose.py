@@ -10,17 +10,21 @@ from typing import Any
 import pytest
 import yaml
 
-from gatehouse.render import SERVICES
+from gatehouse.render import SERVICES as STACK
+from gatehouse.render import metrics
 from gatehouse.render.tree import COMPONENTS
 from tests.given import rendered, variables
 
-RELEASE = rendered().release
+SERVICES = STACK | metrics.SERVICES
+ALWAYS = rendered().release
+RELEASE = rendered(metrics_prometheus=True).release
 TEXTS = {path: file.content for path, file in RELEASE.items() if path.endswith(".yaml")}
+VALUES = variables(metrics_prometheus=True)
 TOP = yaml.safe_load(TEXTS["compose.yaml"])
 HARDENED = yaml.safe_load(TEXTS["compose/hardened.yaml"])["services"]["hardened"]
 OWN: dict[str, dict[str, Any]] = {
     name: service
-    for component in COMPONENTS
+    for component in (*COMPONENTS, metrics.NAME)
     for name, service in yaml.safe_load(TEXTS[f"compose/{component}.yaml"])["services"].items()
 }
 JOBS = {"litellm-migrate"}
@@ -58,7 +62,19 @@ def test_services_are_the_ones_that_are_hashed() -> None:
 
 def test_components_are_included() -> None:
     """compose.yaml includes each component's file."""
-    assert TOP["include"] == [f"compose/{component}.yaml" for component in (*COMPONENTS, "engines")]
+    for release, more in ((ALWAYS, []), (RELEASE, [metrics.NAME])):
+        components = [*COMPONENTS, *more, "engines"]
+        top = yaml.safe_load(release["compose.yaml"].content)
+        assert top["include"] == [f"compose/{component}.yaml" for component in components]
+
+
+def test_prometheus_changes_nothing_else() -> None:
+    """Switching it on recreates no other service, and off it leaves no variable and no file."""
+    off, on = rendered(), rendered(metrics_prometheus=True)
+    assert on.inputs == off.inputs | {name: on.inputs[name] for name in metrics.SERVICES}
+    assert on.engines == off.engines
+    assert "compose/metrics.yaml" not in off.release
+    assert "PROMETHEUS" not in off.release[".env"].content
 
 
 def test_service_inherits_the_hardened_base(name: str) -> None:
@@ -80,7 +96,7 @@ def test_service_is_not_root(name: str, service: dict[str, Any]) -> None:
     """Each service runs as its own user from the first instruction."""
     variable = f"GATEHOUSE_{name.split('-', maxsplit=1)[0].upper()}_USER"
     assert service["user"] == f"${{{variable}:?}}"
-    assert not variables()[variable].startswith("0:")
+    assert not VALUES[variable].startswith("0:")
 
 
 def test_service_is_limited(service: dict[str, Any]) -> None:
@@ -108,13 +124,15 @@ def test_service_waits_for_what_it_needs(name: str, service: dict[str, Any]) -> 
     """Nothing starts because another one was only started: it is healthy, or has ended well."""
     conditions = {on["condition"] for on in service.get("depends_on", {}).values()}
     assert conditions <= {"service_healthy", "service_completed_successfully"}
-    assert conditions or name in {"postgres", "redis"}
+    assert conditions or name in {"postgres", "redis", "alertmanager"}
 
 
 def test_port_is_bound_to_the_bind_address(service: dict[str, Any]) -> None:
     """A published port names the address: without one Docker would publish it to everybody."""
     for port in service.get("ports", []):
-        assert re.fullmatch(r"\$\{GATEHOUSE_BIND:\?\}:\$\{GATEHOUSE_\w+_PORT:\?\}:\d+", port)
+        assert re.fullmatch(
+            r"\$\{GATEHOUSE_(METRICS_)?BIND:\?\}:\$\{GATEHOUSE_\w+_PORT:\?\}:\d+", port
+        )
 
 
 def test_service_has_no_docker_socket(service: dict[str, Any]) -> None:
@@ -161,7 +179,8 @@ def test_networks_and_volumes_exist(service: dict[str, Any]) -> None:
     """What a service names is declared once, in compose.yaml."""
     assert set(service["networks"]) <= TOP["networks"].keys()
     named = {volume.split(":")[0] for volume in service.get("volumes", []) if volume[0] != "/"}
-    assert named <= TOP["volumes"].keys()
+    of_metrics = yaml.safe_load(TEXTS["compose/metrics.yaml"])["volumes"]
+    assert named <= TOP["volumes"].keys() | of_metrics.keys()
 
 
 @pytest.mark.parametrize("path", TEXTS)
@@ -174,6 +193,10 @@ def test_variable_must_have_a_value(path: str) -> None:
 def test_variables_are_defined_and_used() -> None:
     """The variables that the files use are the ones that .env defines."""
     used = set(re.findall(r"\$\{(\w+)", "".join(TEXTS.values())))
+    assert used == VALUES.keys()
+    used = set(
+        re.findall(r"\$\{(\w+)", "".join(ALWAYS[path].content for path in TEXTS if path in ALWAYS))
+    )
     assert used == variables().keys()
 
 

@@ -113,6 +113,7 @@ def test_file_beside_compose_is_shipped() -> None:
     everything = (
         rendered().release
         | rendered(litellm_config_source="database", models_extra=[model()]).release
+        | rendered(metrics_prometheus=True).release
     )
     shipped = {file.content for file in everything.values()}
     for path in (ROOT / "compose").rglob("*"):
