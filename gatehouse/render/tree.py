@@ -125,13 +125,14 @@ def render(settings: Settings, machine: Machine) -> Rendered:
         "redis": settings.redis_image,
         "litellm": settings.litellm_image,
         "litellm-migrate": settings.litellm_image,
+        "prometheus": settings.metrics_prometheus_image,
+        "alertmanager": settings.metrics_alertmanager_image,
     }
     services = {name: {"inputs": inputs[name], "image": images[name]} for name in inputs}
     files[f"{CURRENT}/manifest.json"] = File(_manifest(files, services, of_engines))
     return Rendered(dict(sorted(files.items())), inputs, of_engines)
 
 
-<<<<<<< HEAD
 def _manifest(
     files: dict[str, File], services: dict[str, dict[str, str]], of_engines: dict[str, str]
 ) -> str:
@@ -148,7 +149,7 @@ def _manifest(
     }
     content = {"files": placed, "services": services, "engines": of_engines}
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
-=======
+
+
 def _top(*components: str) -> str:
     return template("compose/compose.yaml", components=components, secrets=SECRETS)
->>>>>>> d36ec60 (Offer a Prometheus and an Alertmanager beside the gateway)
