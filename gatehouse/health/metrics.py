@@ -10,6 +10,15 @@ from gatehouse.health.document import Document, Status
 from gatehouse.health.version import version
 
 _MIB = 1 << 20
+# Of every check that compares the host with what was rendered for it, how its name ends.
+DRIFT = (
+    "files are as rendered",
+    "modes of files are as rendered",
+    "of the current release",
+    "containers see the release's files",
+    "images are those that the containers run",
+    "the configuration that runs is as promised",
+)
 STATES = ("asleep", "loading", "awake", "leaving", "refused", "failed")
 
 
@@ -116,9 +125,9 @@ def _checks(status: Status | None) -> Iterator[Metric]:
 def drifted(status: Status) -> list[str]:
     """Give what the checks say is not as it was deployed."""
     return [
-        each.found
+        f"{each.name}: {each.found}"
         for each in status.checks
-        if each.state not in {"ok", "hushed"} and "drift" in f"{each.component} {each.name}"
+        if each.state not in {"ok", "hushed"} and each.name.endswith(DRIFT)
     ]
 
 

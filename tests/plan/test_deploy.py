@@ -57,6 +57,7 @@ QUIET = {
     "Postgres | Make way for changed networks",
     "Engines | Remove what is off",
     "Health | Remove what is off",
+    "Metrics | Remove what is off",
     "Keys | Keep what is declared",
     "Timers | Remove what is switched off",
 }

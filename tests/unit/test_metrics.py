@@ -10,11 +10,13 @@ import yaml
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gatehouse.checks import every
 from gatehouse.health.document import Document
-from gatehouse.health.metrics import registry
+from gatehouse.health.metrics import DRIFT, registry
+from gatehouse.render.health import UNITS, files
 from gatehouse.render.template import ROOT
-from tests.document import checks, document, status
-from tests.given import proxy, rendered
+from tests.document import check, checks, document, status
+from tests.given import proxy, rendered, settings
 
 RULES = ROOT / "compose/metrics/rules.yaml"
 GRAFANA = ROOT / "compose/metrics/grafana.json"
@@ -152,3 +154,50 @@ def test_litellm_counts_only_if_asked() -> None:
     """LiteLLM's own metrics cost time in every request: off unless metrics_litellm."""
     assert "prometheus" not in proxy()["litellm_settings"]["callbacks"]
     assert "prometheus" in proxy(metrics_litellm=True)["litellm_settings"]["callbacks"]
+
+
+def test_drift_is_what_the_checks_say_of_it() -> None:
+    """The names by which drift is known are those of checks that there are."""
+    names = [check.name for check in every(settings())]
+    for ending in DRIFT:
+        assert [name for name in names if name.endswith(ending)], ending
+    found = status(
+        [
+            check("host: files are as rendered", state="failure", found="/etc/x"),
+            check("redis: of the current release", state="hushed"),
+            check("redis: healthy", state="failure"),
+        ],
+        time.time(),
+    )
+    assert value(document(status=found), "gatehouse_drift_checks") == 1
+
+
+def test_prometheus_is_reached_and_reaches() -> None:
+    """Where it is on, the metrics listen on the bridge too and know its name; the page does not."""
+    off, on = (
+        files(settings(metrics_prometheus=wanted))[f"{UNITS}/gatehouse-health.socket"].content
+        for wanted in (False, True)
+    )
+    assert "172.30.40.1" not in off
+    assert re.findall(r"^ListenStream=(.*)", on, re.MULTILINE) == [
+        "127.0.0.1:8181",
+        "127.0.0.1:9090",
+        "172.30.40.1:9090",
+    ]
+    service = files(settings(metrics_prometheus=True))[f"{UNITS}/gatehouse-health.service"].content
+    assert "--host host.docker.internal" in service
+    assert "IPAddressAllow=localhost 172.30.40.0/24" in service
+    target = yaml.safe_load(
+        rendered(metrics_prometheus=True).release["metrics/prometheus.yaml"].content
+    )
+    assert target["scrape_configs"][0]["static_configs"][0]["targets"] == [
+        "host.docker.internal:9090"
+    ]
+
+
+def test_alertmanager_tells_only_whom_it_was_told() -> None:
+    """Without an address it has nobody to post to."""
+    for url in (None, "https://hooks.example.org/x"):
+        release = rendered(metrics_prometheus=True, metrics_alertmanager_url=url).release
+        found = yaml.safe_load(release["metrics/alertmanager.yaml"].content)["receivers"][0]
+        assert [each["url"] for each in found.get("webhook_configs", [])] == ([url] if url else [])
