@@ -15,6 +15,7 @@ from tests.waiting import wait_for
 PORT = 8199
 SECRET_PATH = "/hook/not-shown-0123"
 INBOX = "/root/inbox"
+DROP_IN = f"{UNITS}/gatehouse-collect.service.d"
 REDIS = "gatehouse-redis-1"
 HEALTHY = f"docker inspect -f '{{{{.State.Health.Status}}}}' {REDIS}"
 # Takes POSTs as lines of a file; refuses them while a file named like it, but .broken, is there.
@@ -39,20 +40,25 @@ def alerting(workstation: Workstation) -> Iterator[Workstation]:
         workstation, alerts_url=f"http://127.0.0.1:{PORT}{SECRET_PATH}", alerts_after_seconds=0
     )
     wants = files(settings)
-    names = [f"{UNITS}/gatehouse-alerts.service", f"{UNITS}/gatehouse-collect.service", ALERTS_URL]
-    before = workstation.exec(f"cat {names[1]}").stdout
+    collect = wants[f"{UNITS}/gatehouse-collect.service"].content.splitlines()
+    then = next(line for line in collect if line.startswith("ExecStopPost="))
+    texts = {
+        f"{UNITS}/gatehouse-alerts.service": wants[f"{UNITS}/gatehouse-alerts.service"].content,
+        ALERTS_URL: wants[ALERTS_URL].content,
+        # A changed unit would be drift, and told.
+        f"{DROP_IN}/then.conf": f"[Service]\n{then}\n",
+    }
     workstation.exec("cat >/root/hook.py", text=SERVER)
     workstation.exec(f"rm -f {INBOX} {INBOX}.broken; touch {INBOX}")
     workstation.exec("systemd-run --quiet --collect --unit hook python3 /root/hook.py")
-    for path in names:
-        workstation.exec(f"cat >{path}", text=wants[path].content)
-    workstation.exec(f"chmod 640 {ALERTS_URL}; systemctl daemon-reload")
+    for path, text in texts.items():
+        workstation.exec(f"install -D -m 640 /dev/stdin {path}", text=text)
+    workstation.exec("systemctl daemon-reload")
     try:
         yield workstation
     finally:
         workstation.exec("systemctl stop hook", check=False)
-        workstation.exec(f"cat >{names[1]}", text=before)
-        workstation.exec(f"rm -rf {names[0]} {ALERTS_URL} {INBOX} {INBOX}.broken /root/hook.py")
+        workstation.exec(f"rm -rf {DROP_IN} {' '.join(texts)} {INBOX} {INBOX}.broken /root/hook.py")
         workstation.exec(f"rm -rf {FOLDER} /var/lib/{NAME}")
         workstation.exec("systemctl daemon-reload; systemctl reset-failed gatehouse-alerts || true")
 
