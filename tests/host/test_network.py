@@ -9,30 +9,33 @@ from gatehouse.settings import Settings
 from tests.host.conftest import lines
 
 
+def published(settings: Settings) -> list[str]:
+    """Give where Docker listens for the stack's containers."""
+    bind = settings.network_bind_address
+    ports = (settings.litellm_port, settings.postgres_port, settings.redis_port)
+    found = [f"{bind}:{port}" for port in ports]
+    if settings.metrics_prometheus:
+        own = (settings.metrics_prometheus_port, settings.metrics_alertmanager_port)
+        found += [f"{settings.health_address}:{port}" for port in own]
+    return found
+
+
 def test_stack_listens_on_the_bind_address_only(host: Host, settings: Settings) -> None:
     """The kernel's table has our ports on one address, and no second socket for them."""
-    bind, loopback = settings.network_bind_address, settings.health_address
-    ports = {
-        settings.litellm_port: bind,
-        settings.postgres_port: bind,
-        settings.redis_port: bind,
-        settings.health_port: loopback,
-        settings.metrics_port: loopback,
-    }
+    wanted = [*published(settings), f"{settings.health_address}:{settings.health_port}"]
+    wanted += settings.metrics_addresses
+    ports = {place.rpartition(":")[2] for place in wanted}
     found = [line.split()[3] for line in lines(host, "ss -Hltn")]
-    ours = [each for each in found if int(each.rsplit(":", 1)[1]) in ports]
-    assert sorted(ours) == sorted(f"{address}:{port}" for port, address in ports.items())
+    assert sorted(each for each in found if each.rpartition(":")[2] in ports) == sorted(wanted)
 
 
 def test_docker_publishes_nothing_else(host: Host, settings: Settings) -> None:
-    """Every port that the stack's containers publish is one of the three."""
+    """Every port that the stack's containers publish is one that the settings name."""
     command = (
         "docker ps -q --filter label=com.docker.compose.project=gatehouse | xargs docker inspect "
         "-f '{{range .NetworkSettings.Ports}}{{range .}}{{.HostIp}}:{{.HostPort}}{{println}}{{end}}{{end}}'"
     )
-    bind = settings.network_bind_address
-    ports = (settings.litellm_port, settings.postgres_port, settings.redis_port)
-    assert sorted(filter(None, lines(host, command))) == sorted(f"{bind}:{port}" for port in ports)
+    assert sorted(filter(None, lines(host, command))) == sorted(published(settings))
 
 
 def test_gateway_answers_on_its_published_port(host: Host, settings: Settings) -> None:
@@ -57,7 +60,9 @@ def test_networks_are_as_set(host: Host, settings: Settings) -> None:
     members = {
         each["Name"]: sorted(one["Name"] for one in each["Containers"].values()) for each in found
     }
+    names = ("alertmanager", "prometheus") if settings.metrics_prometheus else ()
+    watchers = [f"gatehouse-{name}-1" for name in names]
     assert members == {
-        "gatehouse_edge": ["gatehouse-litellm-1"],
+        "gatehouse_edge": sorted(["gatehouse-litellm-1", *watchers]),
         "gatehouse_inner": ["gatehouse-litellm-1", "gatehouse-postgres-1", "gatehouse-redis-1"],
     }
