@@ -34,7 +34,6 @@ def every(settings: Settings) -> list[Check]:
         *engines.checks(settings),
         *health.checks(settings),
         *litellm.checks(settings),
-        *timers.checks(settings),
         *metrics.checks(settings),
         *keys.checks(settings),
         *privacy.checks(settings),
