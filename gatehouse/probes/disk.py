@@ -7,7 +7,6 @@ Arguments: a JSON object with `directories` (path to `mode owner group`), `secre
 import hashlib
 import json
 import os
-import stat
 import subprocess
 import sys
 import time
@@ -66,13 +65,19 @@ def modes(directories: dict[str, str]) -> list[str]:
 
 def writable() -> list[str]:
     """Give the paths of ours that everybody may write to."""
-    return [
-        path
-        for top in OURS
-        for folder, folders, files in os.walk(top)
-        for path in (f"{folder}/{name}" for name in (*folders, *files))
-        if (mode := os.lstat(path).st_mode) & stat.S_IWOTH and not stat.S_ISLNK(mode)
-    ]
+    # Thousands of files of a virtual environment are among them: find is ten times as fast.
+    done = subprocess.run(
+        ["find", *OURS, "!", "-type", "l", "-perm", "-o+w", "-print0"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    # A file may go while others are looked at.
+    problems = [line for line in done.stderr.splitlines() if "No such file" not in line]
+    if problems:
+        raise OSError(problems[0])
+    return done.stdout.split("\0")[:-1]
 
 
 def secrets(names: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ What is read is bounded: the newest lines of each log, and files up to a size th
 reaches. The search never prints what it searched for.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
@@ -46,8 +47,10 @@ def files(passed: list[str]) -> Iterator[bytes]:
                 path = Path(folder, name)
                 if path.suffix == ".tar" or not path.is_file():
                     continue
-                if path.stat().st_size <= MOST_BYTES:
-                    yield path.read_bytes()
+                # It may go while others are looked at.
+                with contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_size <= MOST_BYTES:
+                        yield path.read_bytes()
 
 
 def main() -> None:
