@@ -267,11 +267,10 @@ CASES = {
         run_sql('ALTER TABLE kept RENAME TO "LiteLLM_SkillsTable"'),
         {"litellm: no table is missing"},
     ),
-    "admin demoted": Case(
-        run_sql("UPDATE \"LiteLLM_UserTable\" SET user_role = 'internal_user' "
-                "WHERE user_id = 'default_user_id'"),
-        run_sql("UPDATE \"LiteLLM_UserTable\" SET user_role = 'proxy_admin' "
-                "WHERE user_id = 'default_user_id'"),
+    "admin missing": Case(
+        run_sql("UPDATE \"LiteLLM_UserTable\" SET user_id = 'kept' WHERE user_id = 'default_user_id'"),
+        run_sql("DELETE FROM \"LiteLLM_UserTable\" WHERE user_id = 'default_user_id'; "
+                "UPDATE \"LiteLLM_UserTable\" SET user_id = 'default_user_id' WHERE user_id = 'kept'"),
         {"litellm: the admin user is there"},
     ),
     "cache overflows": Case(FILL, EMPTY, {"redis: large enough"}, restarts=True),
