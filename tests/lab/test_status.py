@@ -84,9 +84,7 @@ def seen_otherwise(service: str, name: str, change: str) -> tuple[str, str]:
     The file is not edited on the host: a container may still have the one of an older release.
     """
     path = f"/etc/gatehouse/{name}"
-    enter = (
-        f"pid=$(docker inspect -f '{{{{.State.Pid}}}}' gatehouse-{service}-1) && nsenter -mpt $pid"
-    )
+    enter = f"pid=$(docker inspect -f '{{{{.State.Pid}}}}' gatehouse-{service}-1) && nsenter -m -p -t $pid"
     make = f"{enter} sh -c \"sed '{change}' {path} >/tmp/other && mount --bind /tmp/other {path}\""
     return make, f'{enter} sh -c "umount {path} && rm /tmp/other"'
 
