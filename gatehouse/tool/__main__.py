@@ -131,12 +131,14 @@ def main(ctx: click.Context, *, host: str | None, inventory: str) -> None:
     \b
     sudo gatehouse status            is everything as it should be
     sudo gatehouse doctor            what is wrong, and what mends it
-    gatehouse engine list            what is loaded, what sleeps, what it needs
-    gatehouse engine plan            who holds the memory, and who would make room
-    gatehouse models list            which model files are there
-    sudo gatehouse models pull NAME  download the files of an engine
-    gatehouse log                    who changed what
-    gatehouse --host big status      the same on another host
+    sudo gatehouse status           is the host what it was made to be?
+    sudo gatehouse doctor --fix     what is wrong, why, and the repairs that are safe
+    sudo gatehouse smoke            is it usable?
+    sudo gatehouse keys new alice   a key with limits and an end
+    gatehouse engine list           what is loaded, what sleeps, what it needs
+    gatehouse models list           which model files are there
+    gatehouse open                  where the pages are, and the tunnel to them
+    gatehouse --host big status     the same on another host, from the operator's machine
 
     Exit codes: 0 fine, 1 a problem was found, 2 it could not look (or the command was wrong).
     """  # noqa: D301 - click's mark for a block that stays as it is

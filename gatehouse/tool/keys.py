@@ -3,18 +3,17 @@
 import json
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
-from gatehouse import audit, state
+from gatehouse import state
 from gatehouse.settings import Invalid, Settings, validate
 from gatehouse.settings.keys import NAME, REPLACED, SPECIAL_MODELS, base
 from gatehouse.settings.rules import suggestion
 from gatehouse.tool import keys_declare
+from gatehouse.tool.audited import audited
 from gatehouse.tool.errors import CannotLookError, ProblemError
 from gatehouse.tool.here import Gateway, be_root, confirm, settings
 from gatehouse.tool.keys_book import NEXT, Book, Key
@@ -59,19 +58,6 @@ class Span(click.ParamType[int]):
         if not found:
             self.fail(f"{value!r} is no time: write 30s, 15m, 12h or 2d", param, ctx)
         return int(found[1]) * _UNITS[found[2]]
-
-
-@contextmanager
-def audited(action: str, **details: str | float | list[str] | None) -> Iterator[None]:
-    """Have one line in the audit log, however it ends."""
-    try:
-        yield
-    except BaseException as error:
-        words = error.message if isinstance(error, click.ClickException) else type(error).__name__
-        outcome: audit.Outcome = "refused" if isinstance(error, CannotLookError) else "failed"
-        audit.record(action, outcome, reason=words.splitlines()[0], **details)
-        raise
-    audit.record(action, "ok", **details)
 
 
 def _open(command: str) -> tuple[Settings, Gateway]:
