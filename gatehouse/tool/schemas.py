@@ -9,6 +9,7 @@ SCHEMAS: dict[str, str] = {
     "engine-list": "gatehouse.tool.engine_documents:EngineList",
     "engine-plan": "gatehouse.tool.engine_documents:EnginePlan",
     "models-list": "gatehouse.tool.engine_documents:ModelsList",
+    "health-status": "gatehouse.health.document:Document",
     "inventory": "gatehouse.tool.inventory:InventoryDocument",
     "keys-check": "gatehouse.tool.keys_documents:Summary",
     "keys-declare": "gatehouse.tool.keys_documents:Declared",
