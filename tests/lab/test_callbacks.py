@@ -222,6 +222,7 @@ def test_key_without_the_fallback_waits(gateway: Gateway, engines: Engines) -> N
     limits = {"models": ["chat-first"], "key_alias": f"narrow-{uuid.uuid4()}"}
     gateway.ask("POST", "/key/generate", limits, keep={"key": "narrow"})
     answer = ask(gateway, "chat-first", "{narrow}")
+    gateway.ask("POST", "/key/delete", {"keys": ["{narrow}"]})
     assert str(said(answer)).startswith("first heard")
 
 

@@ -1,5 +1,7 @@
 """The gateway as its clients see it: with their own libraries, through an SSH tunnel."""
 
+from collections.abc import Iterator
+
 import litellm
 import psycopg
 import pytest
@@ -10,17 +12,19 @@ from gatehouse.lab.workstation import Workstation
 NEW_KEY = """
 import json, urllib.request as u
 master = open("/run/secrets/master_key").read()
-request = u.Request("http://127.0.0.1:4000/key/generate", b'{"duration": "10m"}',
+request = u.Request("http://127.0.0.1:4000/key/generate",
+    b'{"duration": "10m", "key_alias": "client-library"}',
     {"Authorization": "Bearer " + master, "Content-Type": "application/json"})
 print(json.load(u.urlopen(request, timeout=60))["key"])
 """
 
 
 @pytest.fixture(scope="module")
-def key(workstation: Workstation) -> str:
-    """A virtual key that ends by itself."""
+def key(workstation: Workstation) -> Iterator[str]:
+    """A virtual key; one that only ended by itself would be told as ended."""
     inside = ["docker", "exec", "-i", "gatehouse-litellm-1", "python3", "-"]
-    return workstation.exec(inside, text=NEW_KEY).stdout.strip()
+    yield workstation.exec(inside, text=NEW_KEY).stdout.strip()
+    workstation.exec("gatehouse keys revoke client-library --yes")
 
 
 def test_litellm_client_gets_completions_and_embeddings(workstation: Workstation, key: str) -> None:
