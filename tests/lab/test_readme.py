@@ -27,9 +27,9 @@ ANSWERS = {
     "sudo gatehouse smoke": "completion",
     "sudo gatehouse keys new alice": "sk-",
     "sudo gatehouse keys list": "alice",
-    "sudo gatehouse spend": "requests",
+    "sudo gatehouse spend": "Requests",
     "sudo gatehouse secrets list": "master_key",
-    "gatehouse timers": "gatehouse-keys.timer",
+    "gatehouse timers": "inventory",
     "sudo gatehouse log": "keys new",
 }
 # Run by something else than `run` below: by whom.
