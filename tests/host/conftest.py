@@ -8,7 +8,7 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
-from gatehouse.checks import Result, commands, every, findings
+from gatehouse.checks import Finding, commands, every, findings
 from gatehouse.commands.hosts import hosts
 from gatehouse.deploys.facts import RunAll
 from gatehouse.lab.common import ROOT
@@ -96,17 +96,14 @@ def settings(target: Target) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def checked(host: Host, settings: Settings) -> dict[str, tuple[Result, str]]:
-    """Give the result of every check, with what it should have been, from one command."""
+def checked(host: Host, settings: Settings) -> dict[str, Finding]:
+    """Give what every check has found, from one command."""
     checks = every(settings)
     everything, asked = RunAll(), commands(every(settings))
     seen = everything.process(host.run(everything.command(asked)).stdout.split("\n"))
     pairs = zip(asked, seen, strict=True)
     answers = {command: (each["rc"], each["out"]) for command, each in pairs}
-    return {
-        each.check.name: (each.result, f"{each.check.expected}; fix: {each.check.fix}")
-        for each in findings(checks, answers)
-    }
+    return {each.check.name: each for each in findings(checks, answers)}
 
 
 @pytest.fixture(scope="session")
