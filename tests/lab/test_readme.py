@@ -111,7 +111,7 @@ def test_verify_proves_a_provisioned_host(workstation: Workstation) -> None:
 def _without_alice(workstation: Workstation) -> Iterator[None]:
     """Take the README's key away again."""
     yield
-    workstation.exec("gatehouse keys revoke alice --yes")
+    workstation.exec("gatehouse keys revoke alice --yes", check=False)
 
 
 @pytest.mark.usefixtures("_without_alice")
