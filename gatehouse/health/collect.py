@@ -9,10 +9,10 @@ import time
 from gatehouse.engines.host import Host
 from gatehouse.health import gather, usage
 from gatehouse.health.document import Document, write
-from gatehouse.health.version import version
 from gatehouse.settings import Settings
 from gatehouse.tool import here
 from gatehouse.tool.errors import CannotLookError
+from gatehouse.version import version
 
 
 def collect(settings: Settings) -> Document:

@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from gatehouse.health.document import Document, Status
-from gatehouse.health.version import version
+from gatehouse.version import version
 
 _MIB = 1 << 20
 # Of every check that compares the host with what was rendered for it, how its name ends.

@@ -1,9 +1,10 @@
 """`gatehouse`: what people do on the host."""
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 
 import click
+
+from gatehouse.version import version
 
 # Name → where the command is, and what `gatehouse --help` says of it. A command is imported when it
 # is called: `gatehouse models list` needs nothing that talks to a graphics card.
@@ -103,15 +104,8 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in sorted(COMMANDS.items())])
 
 
-def _version() -> str:
-    try:
-        return version("gatehouse")
-    except PackageNotFoundError:  # run from a checkout that nobody installed
-        return "unknown"
-
-
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(_version(), prog_name="gatehouse")
+@click.version_option(version(), prog_name="gatehouse")
 @click.option(
     "--host",
     metavar="NAME",

@@ -17,7 +17,6 @@ from gatehouse.tool.errors import CannotLookError, ProblemError
 SETTINGS = Path("/etc/gatehouse/settings.json")
 SECRETS = Path("/etc/gatehouse/secrets")
 _SECONDS = 30.0
-_GONE = 404
 _BAD = 400
 
 
@@ -128,11 +127,6 @@ class GatewayError(ProblemError):
         """Say what was asked and what it said."""
         super().__init__(f"LiteLLM answered {status} to {path}: {words}")
         self.status = status
-
-    @property
-    def missing(self) -> bool:
-        """Whether what was asked for does not exist."""
-        return self.status == _GONE
 
 
 def words(answer: httpx.Response) -> str:

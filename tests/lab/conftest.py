@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import testinfra
+from playwright.sync_api import Browser
 
 from gatehouse.checks import Finding, commands, every, findings
 from gatehouse.deploys.facts import RunAll
@@ -17,6 +18,7 @@ from gatehouse.lab.progress import Progress
 from gatehouse.lab.settings import overrides
 from gatehouse.lab.workstation import Workstation
 from gatehouse.settings import Settings, validate
+from tests.browser import chromium
 from tests.deploying import deploy, settings_of
 from tests.gateway import Gateway
 from tests.given import values
@@ -38,6 +40,13 @@ START_SECONDS = 300
 def gateway(workstation: Workstation) -> Gateway:
     """Give a client of the session's gateway."""
     return gateway_of(workstation)
+
+
+@pytest.fixture(scope="module")
+def browser(progress: Progress) -> Iterator[Browser]:
+    """Give a browser."""
+    with chromium(progress) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from gatehouse.lab.progress import Progress
 from gatehouse.lab.tunnel import tunnel
 from gatehouse.lab.workstation import Workstation
-from tests.browser import CONTRAST, Seen, chromium, seen
+from tests.browser import CONTRAST, Seen, seen
 from tests.waiting import wait_for
 
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
@@ -29,13 +28,6 @@ def address(workstation: Workstation) -> Iterator[str]:
     collected(workstation)
     with tunnel(workstation, 8181) as port:
         yield f"http://127.0.0.1:{port}"
-
-
-@pytest.fixture(scope="module")
-def browser(progress: Progress) -> Iterator[Browser]:
-    """Give a browser."""
-    with chromium(progress) as started:
-        yield started
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """A release that cannot work is not left serving: the one before it goes on."""
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -40,6 +42,14 @@ def broken(request: pytest.FixtureRequest, workstation: Workstation) -> Iterator
     workstation.exec(f"docker rmi --force {BROKEN}", check=False)
 
 
+def logged(workstation: Workstation) -> list[dict[str, Any]]:
+    """Give the deploys of the audit log; each names its release."""
+    entries = json.loads(workstation.exec("gatehouse log --json -n 1000").stdout)["entries"]
+    found = [entry for entry in entries if entry["action"] == "deploy"]
+    assert all(entry["details"]["release"] for entry in found)
+    return found
+
+
 def test_broken_release_gives_way_to_the_last_good_one(
     workstation: Workstation, gateway: Gateway, broken: dict[str, object]
 ) -> None:
@@ -52,6 +62,11 @@ def test_broken_release_gives_way_to_the_last_good_one(
     assert failed.seconds < SOON_SECONDS
     assert workstation.exec("readlink /opt/gatehouse/current").stdout.strip() == good
     assert gateway.ask("GET", "/v1/models").status == 200
+    assert logged(workstation)[-1]["result"] == "failed"
+    assert "LiteLLM | " in logged(workstation)[-1]["details"]["step"]
     healed = deploy(workstation)
     assert failing(workstation) == []
+    lines = logged(workstation)
+    assert [line["result"] for line in lines[-2:]] == ["begun", "ok"]
     assert deploy(workstation).changed == [], healed.log
+    assert logged(workstation) == lines

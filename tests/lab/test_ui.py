@@ -5,21 +5,13 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from gatehouse.lab.progress import Progress
 from gatehouse.lab.tunnel import tunnel
 from gatehouse.lab.workstation import Workstation
-from tests.browser import Seen, chromium, seen
+from tests.browser import Seen, seen
 
 ALIAS = "seen-in-the-browser"
 # It loads a few megabytes of script, on machines with two cores.
 MILLISECONDS = 60_000
-
-
-@pytest.fixture(scope="module")
-def browser(progress: Progress) -> Iterator[Browser]:
-    """Give a browser."""
-    with chromium(progress) as started:
-        yield started
 
 
 @pytest.fixture
