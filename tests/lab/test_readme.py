@@ -10,6 +10,7 @@ import pytest
 
 from gatehouse.lab.common import ROOT
 from gatehouse.lab.workstation import Workstation
+from tests.lab.status import wait_until_right
 
 README = (ROOT / "README.md").read_text()
 # What the README shows in code blocks, without comments, in its order.
@@ -125,6 +126,8 @@ def _without_alice(workstation: Workstation) -> Iterator[None]:
 )
 def test_commands_on_the_host_answer(workstation: Workstation, command: str, expected: str) -> None:
     """The commands that the README gives for the workstation work there, for a user with sudo."""
+    if expected == ANSWERS["sudo gatehouse doctor"]:
+        wait_until_right(workstation)
     user = "operator" if command.startswith("sudo") else "root"
     assert expected in workstation.ssh(command, user=user).stdout
 
