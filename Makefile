@@ -4,7 +4,7 @@ PY := .venv/bin/python
 LOCAL := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down deploy plan settings docs render verify where test unit plan-test host lint format bench lock wheels clean
+.PHONY: help demo demo-down deploy plan settings docs render verify audit where test unit plan-test host lint format bench lock wheels clean
 
 help: ## Show these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,6 +35,9 @@ render: $(LOCAL) ## Write what each host would get to build/render/
 
 verify: $(LOCAL) ## Prove with testinfra that the hosts of the inventory are what they were made to be
 	@$(PY) -m gatehouse verify --inventory $(INVENTORY)
+
+audit: $(LOCAL) ## Measure the hosts of the inventory by the CIS Docker Benchmark, and search for secrets
+	@$(PY) -m gatehouse audit --inventory $(INVENTORY)
 
 where: $(LOCAL) ## List the files of one component: make where C=redis
 	@$(PY) -m gatehouse where $(C)

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from gatehouse.commands import plan, render, settings, verify, where
+from gatehouse.commands import audit, plan, render, settings, verify, where
 from gatehouse.settings import Invalid
 
 
@@ -18,6 +18,7 @@ main.add_command(settings.docs)
 main.add_command(plan.command)
 main.add_command(render.command)
 main.add_command(verify.command)
+main.add_command(audit.command)
 main.add_command(where.command)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from gatehouse.commands import checks
+from gatehouse.commands import audit, checks
 from gatehouse.commands.hosts import hosts
 from gatehouse.providers import given
 from gatehouse.settings import Invalid, Problem, defaults, validate
@@ -39,10 +39,12 @@ def command(inventory: str) -> None:
 @click.command("docs")
 @click.option("--check", is_flag=True, help="Only say whether the pages are up to date.")
 def docs(*, check: bool) -> None:
-    """Write docs/settings.md, docs/checks.md, and docs/schemas/ of the commands' documents."""
-    wanted = {PAGE: markdown(defaults()), checks.PAGE: checks.page()} | {
-        SCHEMA_FOLDER / f"{name}.json": _schema(name) for name in SCHEMAS
-    }
+    """Write docs/settings.md, docs/checks.md, docs/audit.md, and docs/schemas/ of documents."""
+    wanted = {
+        PAGE: markdown(defaults()),
+        checks.PAGE: checks.page(),
+        audit.PAGE: audit.page(),
+    } | {SCHEMA_FOLDER / f"{name}.json": _schema(name) for name in SCHEMAS}
     stale = [path for path, text in wanted.items() if not _holds(path, text)]
     unknown = [path for path in SCHEMA_FOLDER.glob("*.json") if path not in wanted]
     if check and (stale or unknown):
@@ -55,7 +57,9 @@ def docs(*, check: bool) -> None:
         path.unlink()
     changed = len(stale) + len(unknown)
     click.echo(
-        f"{changed} pages written" if changed else f"{PAGE}, {checks.PAGE} and {SCHEMA_FOLDER} hold"
+        f"{changed} pages written"
+        if changed
+        else f"{PAGE}, {checks.PAGE}, {audit.PAGE} and {SCHEMA_FOLDER} hold"
     )
 
 

@@ -1,6 +1,7 @@
 """All settings together."""
 
 from gatehouse.settings.alerts import AlertsSettings
+from gatehouse.settings.audit import AuditSettings
 from gatehouse.settings.docker import DockerSettings
 from gatehouse.settings.engines import Engine, EnginesSettings, active
 from gatehouse.settings.gpu import GpuSettings
@@ -38,6 +39,7 @@ COMPONENTS = (
     AlertsSettings,
     KnowledgeSettings,
     TimersSettings,
+    AuditSettings,
 )
 
 
@@ -60,6 +62,7 @@ class Settings(
     AlertsSettings,
     KnowledgeSettings,
     TimersSettings,
+    AuditSettings,
 ):
     """Every setting of one host, valid by itself and in combination."""
 

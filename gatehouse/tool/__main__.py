@@ -9,6 +9,10 @@ from gatehouse.version import version
 # Name → where the command is, and what `gatehouse --help` says of it. A command is imported when it
 # is called: `gatehouse models list` needs nothing that talks to a graphics card.
 COMMANDS = {
+    "audit": (
+        "gatehouse.tool.audit:audit",
+        "Measure this host by the CIS Docker Benchmark; search for secrets by value.",
+    ),
     "completion": (
         "gatehouse.tool.completion:completion",
         "Print what a shell needs to complete these words.",

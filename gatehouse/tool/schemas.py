@@ -6,6 +6,7 @@ none is renamed or removed without a line in CHANGELOG.md.
 
 # Name of the document → the pydantic model, imported when it is needed.
 SCHEMAS: dict[str, str] = {
+    "audit": "gatehouse.tool.audit:Audit",
     "engine-list": "gatehouse.tool.engine_documents:EngineList",
     "engine-plan": "gatehouse.tool.engine_documents:EnginePlan",
     "models-list": "gatehouse.tool.engine_documents:ModelsList",

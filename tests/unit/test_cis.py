@@ -1,0 +1,365 @@
+"""The audit: every item can hold and can fail, and its exceptions are audited themselves."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatehouse.checks.cis import Item, items, look, search
+from gatehouse.probes import search as searching
+from gatehouse.probes.cis import loopback
+from gatehouse.tool.audit import Audit, judged, wanted
+from tests import probes
+from tests.given import settings
+
+S = settings()
+ITEMS = items(S)
+Document = dict[str, Any]
+Change = Callable[[Document], object]
+
+
+def container(**changes: object) -> Document:
+    """Give a container as the probe `cis` shows it."""
+    return {
+        "name": "gatehouse-redis-1",
+        "service": "redis",
+        "running": True,
+        "exit_code": 0,
+        "image": "redis:7-alpine",
+        "user": "999:1000",
+        "health": True,
+        "apparmor": "docker-default",
+        "cap_add": [],
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+        "privileged": False,
+        "devices": [],
+        "read_only": True,
+        "memory": 2**29,
+        "cpus": 10**9,
+        "pids": 64,
+        "restart": {"Name": "no", "MaximumRetryCount": 0},
+        "namespaces": {
+            "network": "gatehouse_inner",
+            "process": "",
+            "IPC": "private",
+            "UTS": "",
+            "user": "",
+        },
+        "mounts": [
+            {
+                "Source": "/etc/gatehouse/secrets/redis_password",
+                "RW": False,
+                "Propagation": "rprivate",
+            }
+        ],
+        "ports": ["127.0.0.1:6379"],
+        "networks": ["gatehouse_inner"],
+        "may": [],
+        "open_files": "524288",
+        "listens": ["tcp 6379"],
+    } | changes
+
+
+def documents() -> dict[str, Document]:
+    """Give what the probes print on a host on which every item holds."""
+    return {
+        look(S): {
+            "info": {
+                "version": "28.3.3",
+                "swarm": "inactive",
+                "security": ["name=seccomp,profile=builtin", "name=userns"],
+                "insecure": [],
+                "authorization": ["a-plugin"],
+                "live_restore": True,
+                "logging": "syslog",
+                "storage": "overlay2",
+                "experimental": False,
+                "kernel_has_apparmor": True,
+            },
+            "daemon": {"no-new-privileges": True, "userland-proxy": False},
+            "bridge": {"com.docker.network.bridge.enable_icc": "false"},
+            "files": {
+                "docker.service": "644 root root",
+                "docker.socket": "644 root root",
+                "/etc/docker": "755 root root",
+                "/run/docker.sock": "660 root docker",
+                "/etc/docker/daemon.json": "600 root root",
+            },
+            "docker_group": [],
+            "audited": ["/etc/docker"],
+            "content_trust": True,
+            "containers": [container()],
+            "sockets": [
+                {"protocol": "tcp", "address": "127.0.0.1", "port": 4000, "who": ["docker-proxy"]}
+            ],
+            "dangling": 2,
+        },
+        search(S): {"docker": [], "processes": [], "logs": [], "disk": [], "searched": 6},
+    }
+
+
+def audit(change: Change = lambda _document: None, **exceptions: str) -> Audit:
+    """Audit a host on which everything holds but what a change breaks."""
+    found = documents()
+    # No name is used by both: a change is given all of them together.
+    everything = found[look(S)] | found[search(S)]
+    change(everything)
+    answers = {
+        command: (0, probes.printed({key: everything[key] for key in document}))
+        for command, document in found.items()
+    }
+    return judged(ITEMS, answers, exceptions)
+
+
+def put(*path: str | int, value: object) -> Change:
+    """Give a change of one value of a document."""
+
+    def change(document: Any) -> None:  # noqa: ANN401 - any part of a document
+        for key in path[:-1]:
+            document = document[key]
+        document[path[-1]] = value
+
+    return change
+
+
+def of_container(**values: object) -> Change:
+    """Give a change of the container."""
+
+    def change(document: Document) -> None:
+        document["containers"][0].update(values)
+
+    return change
+
+
+def shared(name: str) -> Change:
+    """Give a change: the container shares a namespace of the host."""
+    return put("containers", 0, "namespaces", name, value="host")
+
+
+def mount(source: str, *, write: bool = False, propagation: str = "rprivate") -> Change:
+    """Give a change: the container has this mount."""
+    return of_container(mounts=[{"Source": source, "RW": write, "Propagation": propagation}])
+
+
+# Item → what breaks it, and it alone.
+BROKEN: dict[str, Change] = {
+    "1.1.2": lambda d: d["docker_group"].append("alice"),
+    "1.1.3": lambda d: d["audited"].clear(),
+    "1.2.2": put("info", "version", value="28.3.2"),
+    "2.2": put("bridge", "com.docker.network.bridge.enable_icc", value="true"),
+    "2.3": put("daemon", "log-level", value="debug"),
+    "2.4": put("daemon", "iptables", value=False),
+    "2.5": put("info", "insecure", value=["registry.example.org"]),
+    "2.6": put("info", "storage", value="aufs"),
+    "2.7": put("daemon", "hosts", value=["unix:///run/docker.sock", "tcp://0.0.0.0:2375"]),
+    "2.9": put("info", "security", value=["name=seccomp,profile=builtin"]),
+    "2.12": put("info", "authorization", value=[]),
+    "2.13": put("info", "logging", value="local"),
+    "2.14": lambda d: d["daemon"].pop("no-new-privileges"),
+    "2.15": put("info", "live_restore", value=False),
+    "2.16": lambda d: d["daemon"].pop("userland-proxy"),
+    "2.17": put("info", "security", value=["name=userns", "name=seccomp,profile=unconfined"]),
+    "2.18": put("info", "experimental", value=True),
+    "3.1": put("files", "docker.service", value="664 root root"),
+    "3.3": put("files", "docker.socket", value="644 alice root"),
+    "3.5": put("files", "/etc/docker", value="777 root root"),
+    "3.15": put("files", "/run/docker.sock", value="666 root docker"),
+    "3.17": put("files", "/etc/docker/daemon.json", value="646 root root"),
+    "3.19": put("files", "/etc/default/docker", value="644 root staff"),
+    "3.23": put("files", "containerd.sock", value="660 root docker"),
+    "4.1": of_container(user="0:0"),
+    "4.5": put("content_trust", value=False),
+    "4.6": of_container(health=False),
+    "4.10": lambda d: d["docker"].append("secrets/master_key in docker inspect x"),
+    "5.1": put("info", "swarm", value="active"),
+    "5.2": of_container(apparmor="unconfined"),
+    "5.4": of_container(cap_add=["NET_ADMIN"]),
+    "5.5": of_container(privileged=True),
+    "5.6": mount("/etc"),
+    "5.8": of_container(ports=["127.0.0.1:80"]),
+    "5.9": of_container(ports=["127.0.0.1:8888"]),
+    "5.10": shared("network"),
+    "5.11": of_container(memory=0),
+    "5.12": of_container(cpus=0),
+    "5.13": of_container(read_only=False),
+    "5.14": of_container(ports=["0.0.0.0:6379"]),
+    "5.15": of_container(restart={"Name": "always", "MaximumRetryCount": 0}),
+    "5.16": shared("process"),
+    "5.17": shared("IPC"),
+    "5.18": of_container(devices=["/dev/kvm"]),
+    "5.19": of_container(open_files="unlimited"),
+    "5.20": mount("/etc/gatehouse/x", propagation="rshared"),
+    "5.21": shared("UTS"),
+    "5.22": of_container(security_opt=["no-new-privileges:true", "seccomp=unconfined"]),
+    "5.26": of_container(may=["sh has capabilities 00000000a80425fb"]),
+    "5.28": of_container(image="redis:latest"),
+    "5.29": of_container(pids=0),
+    "5.30": of_container(networks=["bridge"]),
+    "5.31": shared("user"),
+    "5.32": mount("/run/docker.sock"),
+    "6.1": put("dangling", value=21),
+    "6.2": of_container(running=False),
+    "G.1": lambda d: d["sockets"].append(
+        {"protocol": "tcp", "address": "::", "port": 5434, "who": ["docker-proxy"]}
+    ),
+    "G.2": of_container(listens=["tcp 6379", "tcp 31337"]),
+    "G.3": lambda d: d["processes"].append("secrets/salt_key in the command line of x"),
+    "G.4": lambda d: d["logs"].append("secrets/salt_key in the journal"),
+    "G.5": lambda d: d["disk"].append("secrets/salt_key in /etc/motd"),
+}
+
+
+def verdicts(found: Audit, verdict: str) -> list[str]:
+    """Give the ids of the items with a verdict."""
+    return [line.id for line in found.items if line.verdict == verdict]
+
+
+def test_every_item_is_tried() -> None:
+    """No item is without a case below that breaks it."""
+    assert [item.id for item in ITEMS if item.id not in BROKEN] == []
+    assert len({item.id for item in ITEMS}) == len(ITEMS) == len(BROKEN)
+
+
+def test_host_on_which_all_holds_has_the_full_score() -> None:
+    """Where nothing is wrong, all that applies has passed."""
+    found = audit()
+    assert verdicts(found, "fail") == []
+    assert (found.passed, found.exit_code) == (found.applicable, 0)
+
+
+@pytest.mark.parametrize("number", BROKEN)
+def test_item_fails_for_its_own_reason(number: str) -> None:
+    """What an item is about breaks it, and no other; the audit then ends with 1."""
+    found = audit(BROKEN[number])
+    assert verdicts(found, "fail") == [number]
+    assert found.exit_code == 1
+
+
+@pytest.mark.parametrize("item", ITEMS, ids=lambda item: item.id)
+def test_item_does_not_hold_without_an_answer(item: Item) -> None:
+    """A probe that did not run proves nothing."""
+    assert not item.check.judge(127, "sh: 1: python3: not found").holds
+    assert len(item.check.fix) > 10
+
+
+def test_no_apparmor_is_no_failure() -> None:
+    """An item that cannot hold on this kernel is left out of the score, and says so."""
+    whole = audit().applicable
+
+    def change(document: Document) -> None:
+        document["info"]["kernel_has_apparmor"] = False
+        document["containers"][0]["apparmor"] = ""
+
+    found = audit(change)
+    assert verdicts(found, "absent") == ["5.2"]
+    assert (found.applicable, found.exit_code) == (whole - 1, 0)
+
+
+def test_exception_lets_its_item_pass() -> None:
+    """An item that does not hold on purpose counts, is named with its reason, and fails nothing."""
+    found = audit(BROKEN["2.13"], **{"2.13": "a single host"})
+    (line,) = [line for line in found.items if line.id == "2.13"]
+    assert (line.verdict, line.reason) == ("excepted", "a single host")
+    assert (found.passed, found.exit_code) == (found.applicable - 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [("2.13", "that holds"), ("9.9", "there is no such item")]
+)
+def test_exception_that_is_none_fails(number: str, words: str) -> None:
+    """An exception of what holds, or of nothing, fails the audit and is named."""
+    found = audit(**{number: "a single host"})
+    (problem,) = found.problems
+    assert words in problem
+    assert number in problem
+    assert found.exit_code == 1
+
+
+def test_shipped_exceptions_name_items_and_give_reasons() -> None:
+    """What ships excepted are items that there are, and each fails where nothing is done for it."""
+    ids = [item.id for item in wanted(S)]
+    for number, reason in S.audit_exceptions.items():
+        assert number in ids
+        assert audit(BROKEN[number], **{number: reason}).exit_code == 0
+
+
+def test_ids_are_unique() -> None:
+    """An id means one item, those that come from the status too."""
+    ids = [item.id for item in wanted(S)]
+    assert len(set(ids)) == len(ids) > len(ITEMS)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("0100007F", True),
+        ("0B00007F", True),
+        ("00000000", False),
+        ("0128A8C0", False),
+        ("00000000000000000000000001000000", True),
+        ("0000000000000000FFFF00000100007F", True),
+        ("00000000000000000000000000000000", False),
+    ],
+)
+def test_loopback_is_read_as_the_kernel_writes_it(written: str, *, expected: bool) -> None:
+    """/proc/net writes addresses in words of the machine's byte order."""
+    assert loopback(written) is expected
+
+
+@pytest.fixture
+def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a host's secrets elsewhere, and a tree that is searched."""
+    folder = tmp_path / "secrets"
+    (folder / "providers").mkdir(parents=True)
+    (folder / "master_key").write_text("sk-0123456789abcdef\n")
+    (folder / "providers" / "SHORT").write_text("ollama\n")
+    monkeypatch.setattr(searching, "HOLDERS", (str(folder),))
+    monkeypatch.setattr(searching, "TREES", (str(tmp_path / "tree"),))
+    (tmp_path / "tree").mkdir()
+    return tmp_path
+
+
+def test_search_knows_names_not_lengths(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets are known by their files; a word that anything could hold is no secret."""
+    monkeypatch.setattr(searching, "ROOT", str(secrets))
+    assert searching.needles() == {"secrets/master_key": b"sk-0123456789abcdef"}
+
+
+def test_search_says_where_and_not_what(secrets: Path) -> None:
+    """A file that holds a secret is named with its readers; the value is not."""
+    tree = secrets / "tree"
+    (tree / "notes").write_text("the key is sk-0123456789abcdef, do not tell")
+    (tree / "notes").chmod(0o644)
+    (tree / "models").mkdir()
+    (tree / "models" / "file").write_text("sk-0123456789abcdef")
+    (tree / "link").symlink_to(tree / "notes")
+    needles = {"secrets/master_key": b"sk-0123456789abcdef"}
+    (place,) = searching.in_files(needles, {str(tree / "models")})
+    assert place == f"secrets/master_key in {tree}/notes (readable for everybody)"
+
+
+def test_search_finds_a_secret_across_two_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log is read in pieces; what lies across two of them is found."""
+    monkeypatch.setattr(searching, "CHUNK", 10)
+    needles = {"a": b"0123456789ab", "b": b"zzzzzzzz"}
+    command = ["printf", "%s", "xxxxxxx0123456789abxxxxxxxxx"]
+    assert searching.stream(needles, command, 2**20) == {"a"}
+
+
+def test_container_rightly_has_what_is_mounted_into_it() -> None:
+    """Who is given a secret, by a file or by its folder, has it; nobody else."""
+    needles = {
+        "secrets/redis_password": b"x",
+        "secrets/providers/KEY": b"y",
+        "secrets/salt_key": b"z",
+    }
+    found = [
+        {"Id": "redis", "Mounts": [{"Source": "/etc/gatehouse/secrets/redis_password"}]},
+        {"Id": "litellm", "Mounts": [{"Source": "/etc/gatehouse/secrets/providers"}]},
+    ]
+    assert searching.given(found, needles) == {
+        "redis": {"secrets/redis_password"},
+        "litellm": {"secrets/providers/KEY"},
+    }
