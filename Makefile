@@ -4,7 +4,7 @@ PY := .venv/bin/python
 LOCAL := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down deploy plan settings docs render verify audit where test unit plan-test host lint format bench lock wheels clean
+.PHONY: help demo demo-down deploy plan settings docs render verify audit where test unit plan-test host lint format bench lock lock-images lock-python audit-python wheels clean
 
 help: ## Show these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -62,9 +62,17 @@ format: $(LOCAL) ## Put the code into its one form
 bench: $(LOCAL) ## Measure deploys, engines, and the gateway against LiteLLM's stock start
 	@$(PY) -m gatehouse.bench
 
-lock: $(LOCAL) ## Pin the dependencies anew: the operator's, and the host's to the same versions
+lock: lock-images lock-python ## Pin anew: every image by digest, and the Python dependencies
+
+lock-images: $(LOCAL) ## Write the digests of the images that the settings name to images.lock
+	@$(PY) -m gatehouse lock --inventory $(INVENTORY)
+
+lock-python: $(LOCAL) ## Pin the Python dependencies: the operator's, and the host's to the same versions
 	@.venv/bin/uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 	@.venv/bin/uv pip compile -q --group host -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements-host.lock
+
+audit-python: $(LOCAL) ## Ask whether a pinned Python package has a known hole
+	@$(PY) -m gatehouse advisories
 
 wheels: $(LOCAL) ## Fetch the host's Python packages to build/wheels/, to carry them over
 	@$(PY) -m gatehouse.wheels

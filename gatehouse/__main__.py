@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from gatehouse.commands import audit, plan, render, settings, verify, where
+from gatehouse.commands import advisories, audit, lock, plan, render, settings, verify, where
 from gatehouse.settings import Invalid
 
 
@@ -13,6 +13,8 @@ def main() -> None:
     """Work with a Gatehouse checkout: what it would do, and where things are."""
 
 
+main.add_command(advisories.command)
+main.add_command(lock.command)
 main.add_command(settings.command)
 main.add_command(settings.docs)
 main.add_command(plan.command)

@@ -35,6 +35,9 @@ network_engines_subnet = "172.30.42.0/24"
 # Images ------------------------------------------------------------------------------------------
 images_source = "registry"
 images_archive = None
+images_lock = "images.lock"
+images_cosign = "optional"
+images_cosign_key = None
 
 # Secrets -----------------------------------------------------------------------------------------
 secrets_gid = 14670

@@ -25,6 +25,7 @@ def container(service: str, release: Document) -> Document:
         "name": f"gatehouse-{service}-1",
         "service": service,
         **release[service],
+        "image_id": "sha256:" + "0" * 64,
         "newest": True,
         "status": "exited" if job else "running",
         "health": "none" if job else "healthy",
@@ -44,7 +45,8 @@ def container(service: str, release: Document) -> Document:
 
 def documents(settings: Settings, rendered: Rendered) -> dict[str, Document]:
     """Give command → document, for the commands that print one."""
-    release = json.loads(rendered.files[f"{CURRENT}/manifest.json"].content)["services"]
+    manifest = json.loads(rendered.files[f"{CURRENT}/manifest.json"].content)
+    release = manifest["services"]
     subnets = {
         "edge": settings.network_subnet,
         "inner": settings.network_inner_subnet,
@@ -59,6 +61,7 @@ def documents(settings: Settings, rendered: Rendered) -> dict[str, Document]:
             "networks": {name: str(subnet) for name, subnet in subnets.items()},
             "release": release,
             "engines": rendered.engines,
+            "images": manifest["images"],
             "unlike": [],
             "configuration": promises(settings),
             "environment": QUIET | dict.fromkeys(HELD, "same"),

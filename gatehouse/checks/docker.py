@@ -50,6 +50,26 @@ def _newest(containers: Containers) -> Result:
     )
 
 
+def _locked(code: int, output: str) -> Result:
+    """Judge that each container whose image is locked runs one of the IDs that the lock allows."""
+    locked: dict[str, list[str]] = {}
+
+    def remember(images: dict[str, list[str]]) -> Result:
+        locked.update(images)
+        return Result(holds=True, found="")
+
+    def compare(containers: Containers) -> Result:
+        found = [
+            f"{each['name']} runs {each['image_id']}, which is not the locked {each['image']}"
+            for each in containers
+            if locked.get(each["image"]) and each["image_id"] not in locked[each["image"]]
+        ]
+        return nothing(found)
+
+    known = of("images", remember)(code, output)
+    return of("containers", compare)(code, output) if known.holds else known
+
+
 def current(service: str) -> Check:
     """Give the check that a service runs with the inputs and the image of the current release."""
 
@@ -123,6 +143,15 @@ def checks(settings: Settings) -> list[Check]:
             command=STACK,
             judge=of("containers", _newest),
             fix=_AGAIN,
+            needs=(ANSWERS,),
+        ),
+        Check(
+            name="docker: locked images are those that the containers run",
+            component="docker",
+            expected="no other image than images.lock says, where it says one",
+            command=STACK,
+            judge=_locked,
+            fix=f"remove the wrong image (docker rmi --force), then {_AGAIN}",
             needs=(ANSWERS,),
         ),
         Check(

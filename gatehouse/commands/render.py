@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from gatehouse.commands.hosts import hosts
+from gatehouse.images import lock_of, pinned
 from gatehouse.providers import given
 from gatehouse.render import Machine, render
 from gatehouse.settings import validate
@@ -18,11 +19,13 @@ TARGET = Path("build/render")
 def command(inventory: str) -> None:
     """Write each host's files to build/render/HOST/, under the paths they have on the host."""
     everything = {name: validate(data) for name, data in hosts(inventory).items()}
-    for name, settings in everything.items():
+    for name, named in everything.items():
+        lock = lock_of(named)
+        settings = pinned(named, lock)
         machine = Machine(provider_keys=frozenset(given(settings)))
         target = TARGET / name
         shutil.rmtree(target, ignore_errors=True)
-        rendered = render(settings, machine)
+        rendered = render(settings, machine, lock)
         for path, file in rendered.files.items():
             place = target / path.lstrip("/")
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import click
 
+from gatehouse import signature
 from gatehouse.commands import audit, checks
 from gatehouse.commands.hosts import hosts
+from gatehouse.images import lock_of
 from gatehouse.providers import given
 from gatehouse.settings import Invalid, Problem, defaults, validate
 from gatehouse.settings.table import HEAD, markdown, rows
@@ -27,7 +29,10 @@ def command(inventory: str) -> None:
     found = hosts(inventory)
     for name, data in found.items():
         try:
-            given(validate(data))
+            settings = validate(data)
+            given(settings)
+            lock_of(settings)
+            signature.wanted(settings)
         except Invalid as invalid:
             problems += [Problem(f"{name}: {p.key}", p.message) for p in invalid.problems]
     if problems:

@@ -62,6 +62,7 @@ class Host:
     routes: dict[str, str]
     model_files: dict[str, ModelFile] = field(default_factory=dict)
     gpus: card.Gpus = card.NONE
+    cosign: bool = False
 
 
 class HostFact(FactBase[Host]):
@@ -100,6 +101,7 @@ echo "engine=$(docker version -f '{{{{.Server.Version}}}}' 2>/dev/null)"
 echo "compose=$(docker compose version --short 2>/dev/null)"
 [ -e /etc/docker/daemon.json ] && {{ sed 's/^/daemon_json=/' /etc/docker/daemon.json; echo; }}
 ls /etc/gatehouse/secrets/providers 2>/dev/null | sed 's/^/provider_key=/'
+command -v cosign >/dev/null && echo cosign=yes
 echo "secrets_group=$(getent group {secrets_gid} | cut -d: -f1)"
 {card.COMMAND}
 true"""
@@ -135,6 +137,7 @@ true"""
             routes=_routes(lines.get("route", [])),
             model_files=_model_files(lines.get("model_file", [])),
             gpus=card.read(lines),
+            cosign=one("cosign") == "yes",
         )
 
 

@@ -1,11 +1,12 @@
 """What one deploy works from: the settings, the host as it was found, and what is to be there."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 from pyinfra import config, host
 from pyinfra.api.exceptions import DeployError
 
+from gatehouse import images, signature
 from gatehouse.deploys import card, preflight
 from gatehouse.deploys.audit import audited
 from gatehouse.deploys.facts import Access, Host, HostFact
@@ -23,6 +24,10 @@ class Gateway:
     machine: Machine
     rendered: Rendered
     provider_keys: dict[str, SecretStr]
+    lock: images.Lock = field(default_factory=dict)
+    # Who must have signed LiteLLM's image; else why nobody is asked.
+    signer: signature.Signer | None = None
+    unsigned: str = ""
 
 
 def this_gateway() -> Gateway:
@@ -31,10 +36,13 @@ def this_gateway() -> Gateway:
     Raises `DeployError` with everything that is wrong with the settings or cannot work here.
     """
     try:
-        settings = validate(host.data.dict())
-        keys = given(settings)
+        named = validate(host.data.dict())
+        keys = given(named)
+        lock = images.lock_of(named)
+        signer, unsigned = signature.wanted(named)
     except Invalid as invalid:
         raise DeployError(f"the settings cannot be used, nothing was touched:\n{invalid}") from None
+    settings = images.pinned(named, lock)
     become_root()
     found = host.get_fact(
         HostFact,
@@ -44,9 +52,9 @@ def this_gateway() -> Gateway:
     preflight.refuse(settings, found)
     gpus = len(found.gpus.cards) if card.card(settings, found.gpus) == "nvidia" else 0
     machine = Machine(found.cores, found.memory_mib, found.provider_keys | keys.keys(), gpus=gpus)
-    rendered = render(settings, machine)
+    rendered = render(settings, machine, lock)
     audited(rendered.release_id)
-    return Gateway(settings, found, machine, rendered, keys)
+    return Gateway(settings, found, machine, rendered, keys, lock, signer, unsigned)
 
 
 def become_root() -> None:

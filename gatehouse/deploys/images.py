@@ -1,9 +1,9 @@
-"""Images: on the host before anything is switched to them."""
+"""Images: on the host, and those that they should be, before anything is switched to them."""
 
 import shlex
 from pathlib import Path
 
-from pyinfra import host
+from pyinfra import host, logger
 from pyinfra.api import StringCommand, operation
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 from pyinfra.api.exceptions import DeployError
@@ -11,36 +11,69 @@ from pyinfra.api.exceptions import DeployError
 from gatehouse.deploys import Commands, progress
 from gatehouse.deploys.facts import Images, Run
 from gatehouse.deploys.gateway import Gateway
-from gatehouse.render import Machine, engines
+from gatehouse.images import by_digest, ids
+from gatehouse.render import Machine, references
 from gatehouse.settings import Settings
+from gatehouse.signature import Signer, repository
 
 ARCHIVE = "/var/lib/gatehouse/images.tar"
+# One line for each image whose signature was verified: its ID, and who signed it.
+SIGNED = "/var/lib/gatehouse/signed"
+# A reference that was pulled has a digest of its registry; that is what somebody has signed.
+_VERIFY = """
+id=$(docker image inspect -f '{{{{.Id}}}}' {image}) || exit 1
+grep -qxF "$id "{name} {file} 2>/dev/null && exit 0
+digest={digest}
+digests='{{{{range .RepoDigests}}}}{{{{println .}}}}{{{{end}}}}'
+[ -n "$digest" ] ||
+    digest=$(docker image inspect -f "$digests" {image} | grep -F {repository}@ | head -n 1)
+[ -n "$digest" ] || {{ echo {nowhere} >&2; exit 1; }}
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+printf %s {key} >"$folder/key.pub"
+HOME=/root cosign verify {arguments} "$digest" >/dev/null 2>"$folder/words" || {{
+    tail -n 15 "$folder/words" >&2
+    echo {unsigned} >&2
+    exit 1
+}}
+echo "$id "{name} >>{file}
+"""
 
 
 @pyinfra_deploy("Images")
 def deploy(gateway: Gateway) -> None:
     """Pull the images, or load them from the archive that the operator carries over."""
     settings = gateway.settings
-    references = wanted(settings, gateway.machine)
+    names = wanted(settings, gateway.machine)
+    locked = {each: ids(gateway.lock, each) for each in names}
+    _say(gateway, names)
     if settings.images_source == "registry":
-        pulled(name="Pull the images", references=references)
+        pulled(name="Pull the images", references=names)
+        if gateway.signer and gateway.found.cosign:
+            verified(
+                name="Verify who signed LiteLLM's image",
+                image=settings.litellm_image,
+                signer=gateway.signer,
+            )
         return
     archive = Path(settings.images_archive or "")
     # A host that has every image needs no archive: an operator may throw it away afterwards.
-    if not archive.is_file() and _missing(references):
+    if not archive.is_file() and _missing(names):
         raise DeployError(
             f"images_archive = {archive}: there is no such file on this machine, and the host "
             "lacks images: make it (docs/airgap.md), or correct the path"
         )
-    loaded(name="Load the images from the archive", references=references, archive=str(archive))
+    loaded(
+        name="Load the images from the archive",
+        references=names,
+        archive=str(archive),
+        locked=locked,
+    )
 
 
 def wanted(settings: Settings, machine: Machine) -> list[str]:
     """Give the image references that the stack and its engines run with."""
-    stack = [settings.postgres_image, settings.redis_image, settings.litellm_image]
-    if settings.metrics_prometheus:
-        stack += [settings.metrics_prometheus_image, settings.metrics_alertmanager_image]
-    return [*stack, *engines.images(settings, machine)]
+    return references(settings, machine)
 
 
 @operation()
@@ -59,25 +92,104 @@ def pulled(references: list[str]) -> Commands:
 
 
 @operation()
-def loaded(references: list[str], archive: str) -> Commands:
-    """Ensure that the host has each image, from an archive on the operator's machine."""
-    missing = _missing(references)
+def verified(image: str, signer: Signer) -> Commands:
+    """Ensure that the image's signature was verified, once for each image and signer."""
+    present = host.get_fact(Images, references=[image]).get(image)
+    line = shlex.quote(f"{present} {signer.name}")
+    if present and host.get_fact(Run, command=f"grep -qxF {line} {SIGNED}")["rc"] == 0:
+        host.noop(f"it was signed by {signer.name}")
+        return
+    name = repository(image)
+    digest = f"{name}@{image.partition('@')[2]}" if "@" in image else ""
+    key = ["--key", '"$folder/key.pub"'] if signer.key else []
+    yield progress.run(
+        f"verifying that {signer.name} signed {image}",
+        _VERIFY.format(
+            image=shlex.quote(image),
+            file=SIGNED,
+            name=shlex.quote(signer.name),
+            digest=shlex.quote(digest),
+            nowhere=shlex.quote(
+                f"{image} came from no registry, so nobody can say who signed it: remove it "
+                "(docker rmi) and deploy again, or set images_cosign"
+            ),
+            unsigned=shlex.quote(
+                f"{image} is not verified to be signed by {signer.name}; nothing was switched. "
+                "docs/supply.md says what to look at"
+            ),
+            repository=shlex.quote(name),
+            key=shlex.quote(signer.key),
+            arguments=" ".join([*key, *map(shlex.quote, signer.arguments)]),
+        ),
+    )
+
+
+@operation()
+def loaded(references: list[str], archive: str, locked: dict[str, list[str]]) -> Commands:
+    """Ensure that the host has each image, from an archive on the operator's machine.
+
+    An archive has no digests of a registry; what is locked is known by its ID.
+    """
+    present = host.get_fact(Images, references=references)
+    other = [
+        f"  - {image} is {present[image]}"
+        for image in references
+        if image in present and locked[image] and present[image] not in locked[image]
+    ]
+    if other:
+        lines = "\n".join(other)
+        raise DeployError(
+            "images on this host are not those of images.lock, nothing was switched:\n"
+            f"{lines}\nremove them (docker rmi) and deploy with the right archive, or lock anew"
+        )
+    missing = [image for image in references if image not in present]
     if missing:
         size = Path(archive).stat().st_size / 1e6
         yield progress.upload(f"uploading {archive} ({size:.0f} MB)", archive, ARCHIVE)
-        words = " ".join(map(shlex.quote, missing))
         yield progress.run(
             "loading the images",
-            f"docker load --quiet --input {ARCHIVE} && "
-            f"for image in {words}; do docker image inspect $image >/dev/null 2>&1 || {{ "
-            f'echo "the archive {archive} does not hold $image: make it again, or name the images '
-            'that it holds (docs/airgap.md)" >&2; exit 1; }; done',
+            "\n".join(
+                [
+                    f"docker load --quiet --input {ARCHIVE} || exit 1",
+                    *(_arrived(image, archive, locked[image]) for image in missing),
+                ]
+            ),
         )
     # Also what a run that died in the middle has left.
     if missing or host.get_fact(Run, command=f"test -e {ARCHIVE}")["rc"] == 0:
         yield StringCommand("rm", "-f", ARCHIVE)
     else:
         host.noop("the images are there")
+
+
+def _arrived(image: str, archive: str, locked: list[str]) -> str:
+    """Give the commands that fail unless the archive brought the image that was locked."""
+    name = shlex.quote(image)
+    lacks = f"the archive {archive} does not hold {image}: make it again, or name the images that "
+    lacks = shlex.quote(f"{lacks}it holds (docs/airgap.md)")
+    other = shlex.quote(f"the archive {archive} holds another {image} than images.lock says:")
+    asked = (
+        f"id=$(docker image inspect -f '{{{{.Id}}}}' {name} 2>/dev/null) || "
+        f"{{ echo {lacks} >&2; exit 1; }}"
+    )
+    if not locked:
+        return asked
+    return f"""{asked}
+case " {" ".join(locked)} " in
+*" $id "*) ;;
+*) echo {other} "$id" >&2; docker rmi {name} >/dev/null 2>&1; exit 1 ;;
+esac"""
+
+
+def _say(gateway: Gateway, references: list[str]) -> None:
+    """Say what is held by its digest, and what is not."""
+    loose = [each for each in references if not by_digest(gateway.lock, each)]
+    held = f"{len(references) - len(loose)} of {len(references)} images by digest"
+    words = f"; by tag alone: {', '.join(loose)} (make lock)" if loose else ""
+    logger.info(f"    {held}{words}")
+    if gateway.unsigned or not gateway.found.cosign:
+        why = gateway.unsigned or "cosign is not on this host"
+        logger.info(f"    nobody's signature of LiteLLM's image is verified: {why}")
 
 
 def _missing(references: list[str]) -> list[str]:

@@ -14,7 +14,9 @@ from pyinfra import logger
 from pyinfra.api import Inventory
 from pyinfra_cli.util import parse_cli_arg
 
+from gatehouse import signature
 from gatehouse.deploys.inventory import load
+from gatehouse.images import lock_of
 from gatehouse.providers import given
 from gatehouse.settings import Invalid, validate
 
@@ -46,6 +48,8 @@ def _check() -> None:
         try:
             settings = validate(inventory.get_host(name).data.dict())
             given(settings)
+            lock_of(settings)
+            signature.wanted(settings)
         except Invalid as invalid:
             problems.extend(f"  {name}: {problem}" for problem in invalid.problems)
     if problems:

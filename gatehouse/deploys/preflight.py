@@ -67,6 +67,11 @@ def problems(settings: Settings, found: Host) -> list[str]:
             f"the group {found.secrets_group} has the number {settings.secrets_gid}: choose "
             "another secrets_gid"
         )
+    if settings.images_cosign == "required" and not found.cosign:
+        reasons.append(
+            'images_cosign = "required", and cosign is not on this host: install it '
+            '(apt-get install cosign, where the distribution has it), or set "optional"'
+        )
     reasons += _ports(settings, found) + _networks(settings, found) + _daemon_json(found)
     reasons += card.problems(settings, found.gpus)
     reasons += _gpu_requests(settings, found) + _model_files(settings, found)

@@ -40,6 +40,8 @@ HOST = f"{PREFIX}/host:{SUITE}"
 BARE = f"{PREFIX}/host:bare"
 # Nothing but the files of gatehouse/lab/models.py; no registry has it.
 MODELS = f"{PREFIX}/models:tiny"
+# A registry, and cosign: what tests of the supply chain sign and pull with.
+SUPPLY = f"{PREFIX}/supply:{SUITE}"
 # A name of ours, and the setting that holds the official image's reference.
 GATEWAY = {
     "postgres": "postgres_image",
@@ -142,6 +144,34 @@ def ensure(client: docker.DockerClient, progress: Progress) -> LabImages:
     return LabImages(source=source, host=HOST, bare=BARE, **references)
 
 
+def ensure_before(client: docker.DockerClient, images: LabImages, progress: Progress) -> str:
+    """Have an earlier LiteLLM than the lab's, to upgrade from, and give its reference."""
+    version = _locked("litellm-before", "litellm")
+    if images.source == "registry":
+        name = images.litellm.split("@")[0].rsplit(":", 1)[0]
+        _pull(client, progress, f"{name}:v{version}")
+        return f"{name}:v{version}"
+    recipe = Recipe(
+        "litellm-before",
+        f"{PREFIX}/litellm:{version}",
+        {"BASE": BASE, "LITELLM": images.litellm},
+        parent=_recipe_of(client, images.litellm) or "",
+        extra=_of_newer(),
+    )
+    with alone(progress):
+        _ensure_recipes(client, progress, {"litellm-before": recipe})
+    return recipe.tag
+
+
+def ensure_supply(client: docker.DockerClient, progress: Progress) -> str:
+    """Have a registry and cosign, of Debian's packages, and give the image's reference."""
+    hosts = ensure_hosts(client, progress)
+    recipe = Recipe("supply", SUPPLY, {"BASE": BASE}, parent=hosts["base"].digest)
+    with alone(progress):
+        _ensure_recipes(client, progress, {"supply": recipe})
+    return recipe.tag
+
+
 def identity(client: docker.DockerClient, images: LabImages) -> str:
     """Give a short hash of the gateway's images as they are now."""
     ids = [client.images.get(reference).id or "" for reference in images.gateway]
@@ -203,6 +233,13 @@ def _gateway_recipes(base: str) -> dict[str, Recipe]:
 
 def _models_recipes(base: str) -> dict[str, Recipe]:
     return {"models": Recipe("llamacpp", MODELS, {"BASE": BASE}, parent=base, target="models")}
+
+
+def _of_newer() -> dict[str, Path]:
+    """Give the files of LiteLLM's recipe that the earlier one is made with too."""
+    newer = RECIPES / "litellm"
+    found = [newer / "slim.py", newer / "prisma", *(newer / "engine").glob("*")]
+    return {str(path.relative_to(newer)): path for path in found if path.is_file()}
 
 
 def _certificates() -> dict[str, Path]:

@@ -2,6 +2,6 @@
 
 from gatehouse.render.file import File
 from gatehouse.render.machine import Machine
-from gatehouse.render.tree import SERVICES, Rendered, render
+from gatehouse.render.tree import SERVICES, Rendered, references, render
 
-__all__ = ["SERVICES", "File", "Machine", "Rendered", "render"]
+__all__ = ["SERVICES", "File", "Machine", "Rendered", "references", "render"]

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gatehouse.images import Locked, ids
 from gatehouse.render import callbacks, docker, engines, gpu, health, litellm, metrics, timers
 from gatehouse.render.environment import dotenv, inputs_hash, variables
 from gatehouse.render.file import File
@@ -61,8 +63,21 @@ class Rendered:
         return digest.hexdigest()[:12]
 
 
-def render(settings: Settings, machine: Machine) -> Rendered:
-    """Render every file of one host. Secrets are references to files or the environment."""
+def references(settings: Settings, machine: Machine) -> list[str]:
+    """Give the image references that the stack and its engines run with."""
+    stack = [settings.postgres_image, settings.redis_image, settings.litellm_image]
+    if settings.metrics_prometheus:
+        stack += [settings.metrics_prometheus_image, settings.metrics_alertmanager_image]
+    return [*stack, *engines.images(settings, machine)]
+
+
+def render(
+    settings: Settings, machine: Machine, lock: Mapping[str, Locked] | None = None
+) -> Rendered:
+    """Render every file of one host. Secrets are references to files or the environment.
+
+    `lock` says by which IDs its images are known.
+    """
     values = variables(settings, machine) | metrics.variables(settings, machine)
     release = {
         "compose.yaml": _top(*COMPONENTS, "engines"),
@@ -129,12 +144,16 @@ def render(settings: Settings, machine: Machine) -> Rendered:
         "alertmanager": settings.metrics_alertmanager_image,
     }
     services = {name: {"inputs": inputs[name], "image": images[name]} for name in inputs}
-    files[f"{CURRENT}/manifest.json"] = File(_manifest(files, services, of_engines))
+    locked = {each: ids(lock or {}, each) for each in references(settings, machine)}
+    files[f"{CURRENT}/manifest.json"] = File(_manifest(files, services, of_engines, locked))
     return Rendered(dict(sorted(files.items())), inputs, of_engines)
 
 
 def _manifest(
-    files: dict[str, File], services: dict[str, dict[str, str]], of_engines: dict[str, str]
+    files: dict[str, File],
+    services: dict[str, dict[str, str]],
+    of_engines: dict[str, str],
+    locked: dict[str, list[str]],
 ) -> str:
     """Write down what is placed where and what runs with which inputs, for the checks of drift."""
     placed = {
@@ -147,7 +166,7 @@ def _manifest(
         for path, file in sorted(files.items())
         if path != MERGED
     }
-    content = {"files": placed, "services": services, "engines": of_engines}
+    content = {"files": placed, "services": services, "engines": of_engines, "images": locked}
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
 

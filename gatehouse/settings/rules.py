@@ -137,6 +137,16 @@ def archive(s: Valid) -> Found:
         )
 
 
+def cosign(s: Valid) -> Found:
+    """A signature can be required only of what comes from a registry."""
+    if s.images_cosign == "required" and s.images_source == "archive":
+        yield (
+            "images_cosign",
+            "an archive carries no signatures: verify the images where the archive is made, lock "
+            'them there (docs/supply.md), and set images_cosign = "off" for this host',
+        )
+
+
 def redis_memory(s: Valid) -> Found:
     """Redis' data fit into its container."""
     if s.redis_maxmemory_mib * 4 > s.redis_memory_mib * 3:
@@ -391,6 +401,7 @@ RULES: tuple[Callable[[Valid], Found], ...] = (
     health_hosts,
     images,
     archive,
+    cosign,
     redis_memory,
     connections,
     group,

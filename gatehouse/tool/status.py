@@ -1,7 +1,9 @@
 """`gatehouse status`: is this host what it was made to be?"""
 
+import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,6 +18,7 @@ from gatehouse.tool.errors import CannotLookError
 from gatehouse.tool.show import ago, busy, console, emit, json_option, table
 
 NOUN = "status"
+MANIFEST = Path("/opt/gatehouse/current/manifest.json")
 _STYLES = {"ok": "green", "warning": "yellow", "failure": "bold red", "hushed": "dim"}
 
 
@@ -135,10 +138,23 @@ def show(found: Status, *, old: bool, everything: bool) -> None:
         f"\n{count.ok} hold, {count.failures} fail, {count.warnings} warn, {count.hushed} follow "
         f"from these; looked {ago(found.checked)}, in {found.seconds:.1f} s"
     )
+    if images := held():
+        out.print(images)
     if old:
         out.print("this is what was recorded; `sudo gatehouse status` looks now")
     elif count.failures or count.warnings:
         out.print("sudo gatehouse doctor says what to do")
+
+
+def held() -> str:
+    """Say how many images of the release cannot become others; nothing where that is unknown."""
+    try:
+        images: dict[str, list[str]] = json.loads(MANIFEST.read_text())["images"]
+    except (OSError, ValueError, KeyError):
+        return ""
+    loose = [name for name, ids in images.items() if not ids and "@sha256:" not in name]
+    words = f"; by tag alone: {', '.join(loose)} (make lock)" if loose else ""
+    return f"{len(images) - len(loose)} of {len(images)} images are held by digest{words}"
 
 
 def _words(line: Line) -> str:

@@ -11,6 +11,7 @@ from testinfra.host import Host
 from gatehouse.checks import Finding, commands, every, findings
 from gatehouse.commands.hosts import hosts
 from gatehouse.deploys.facts import RunAll
+from gatehouse.images import lock_of, pinned
 from gatehouse.lab.common import ROOT
 from gatehouse.settings import Settings, validate
 from tests.agent import AGENT as CLIENT
@@ -67,7 +68,8 @@ def _name(spec: str) -> str:
 
 
 def _settings(inventory: str, name: str) -> Settings:
-    return validate(hosts(inventory)[name])
+    named = validate(hosts(inventory)[name])
+    return pinned(named, lock_of(named))
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,21 @@ from gatehouse.deploys.images import wanted
 from gatehouse.lab.images import GATEWAY, LabImages
 from gatehouse.lab.settings import overrides
 from gatehouse.settings import Settings
-from gatehouse.settings.version import floating, refusal, tag
+from gatehouse.settings.version import Version, floating, holes, refusal, tag
 from tests.given import MACHINE, problems, settings
 
 NAME = "ghcr.io/berriai/litellm-non_root"
 DIGEST = "@sha256:" + "0" * 64
+HOLES = {
+    "CVE-2026-42208",
+    "CVE-2026-42271",
+    "CVE-2026-42203",
+    "CVE-2026-40217",
+    "CVE-2026-49468",
+    "CVE-2026-59822",
+    "GHSA-g5ff-637f-6q2m",
+    "CVE-2026-114612",
+}
 
 
 @pytest.mark.parametrize(
@@ -60,9 +70,19 @@ def test_good_version_is_accepted(image: str) -> None:
         (f"{NAME}:v1.107.0", "withdrew trust"),
         (f"{NAME}:v1.107.0-nightly", "withdrew trust"),
         (f"localhost:5000/x:1.107.0{DIGEST}", "withdrew trust"),
-        (f"{NAME}:v1.103.7", "CVE-2026-42208"),
-        (f"{NAME}:v1.9.99", "CVE-2026-42208"),
-        (f"{NAME}:v0.200.0", "CVE-2026-42208"),
+        (f"{NAME}:v1.103.7", "a key that their vendor has replaced"),
+        (f"{NAME}:v1.103.0", "CVE-2026-114612"),
+        (f"{NAME}:v1.102.1", "CVE-2026-114612"),
+        (f"{NAME}:v1.102.2", "nobody mends its line any more"),
+        (f"{NAME}:v1.94.3", "GHSA-g5ff-637f-6q2m"),
+        (f"{NAME}:v1.83.14", "CVE-2026-59822"),
+        (f"{NAME}:v1.83.14", "CVE-2026-49468"),
+        (f"{NAME}:v1.83.13", "CVE-2026-40217"),
+        (f"{NAME}:v1.83.6", "CVE-2026-42208"),
+        (f"{NAME}:v1.83.6", "CVE-2026-42271"),
+        (f"{NAME}:v1.83.6", "CVE-2026-42203"),
+        (f"{NAME}:v1.9.99", "CVE-2026-59822"),
+        (f"{NAME}:v0.200.0", "CVE-2026-59822"),
         (f"{NAME}:main-latest", "'main-latest' is not a version"),
         (f"{NAME}:latest", "is not a version"),
         (f"{NAME}:v1.108", "is not a version"),
@@ -76,6 +96,26 @@ def test_bad_version_is_refused_with_its_reason(image: str, why: str) -> None:
     message = problems(litellm_image=image)["litellm_image"]
     assert why in message
     assert "1.108.12" in message
+
+
+@pytest.mark.parametrize(
+    ("version", "known"),
+    [
+        ((1, 103, 0), {"CVE-2026-114612"}),
+        ((1, 103, 1), set()),
+        ((1, 102, 2), set()),
+        ((1, 101, 2), {"CVE-2026-114612"}),
+        ((1, 100, 4), set()),
+        ((1, 99, 0), {"CVE-2026-114612"}),
+        ((1, 81, 15), HOLES - {"CVE-2026-42208"}),
+        ((1, 81, 16), HOLES),
+        ((1, 83, 7), HOLES - {"CVE-2026-42208", "CVE-2026-42271", "CVE-2026-42203"}),
+        ((1, 84, 0), {"GHSA-g5ff-637f-6q2m", "CVE-2026-114612"}),
+    ],
+)
+def test_holes_are_those_that_the_version_has(version: Version, known: set[str]) -> None:
+    """A hole is counted from the version that brought it to the one of its line that closed it."""
+    assert {name.split()[0] for name in holes(version)} == known
 
 
 @pytest.mark.parametrize("image", ["redis", "redis:latest", "redis:alpine", "localhost:5000/redis"])

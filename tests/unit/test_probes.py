@@ -100,6 +100,11 @@ BROKEN: list[tuple[str, Change, str]] = [
         service("redis", newest=False),
         "docker: images are those that the containers run",
     ),
+    (
+        STACK,
+        put("images", S.redis_image, value=["sha256:1"]),
+        "docker: locked images are those that the containers run",
+    ),
     (STACK, put("unlike", value=["x"]), "docker: containers see the release's files"),
     (STACK, put("networks", "edge", value="10.0.0.0/24"), "network: edge has its subnet"),
     (STACK, service("redis", health="unhealthy"), "redis: healthy"),
