@@ -17,6 +17,9 @@ host_cpu_cores = None
 host_memory_mib = None
 host_time_sync_required = True
 
+# Deploys -----------------------------------------------------------------------------------------
+deploy_silence_seconds = 20
+
 # Docker ------------------------------------------------------------------------------------------
 docker_source = "docker"
 docker_repository_url = "https://download.docker.com/linux"

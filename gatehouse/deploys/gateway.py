@@ -8,8 +8,8 @@ from pyinfra.api.exceptions import DeployError
 
 from gatehouse import images, signature
 from gatehouse.deploys import card, preflight
-from gatehouse.deploys.audit import audited
 from gatehouse.deploys.facts import Access, Host, HostFact
+from gatehouse.deploys.guard import guarded
 from gatehouse.providers import given
 from gatehouse.render import Machine, Rendered, render
 from gatehouse.settings import Invalid, Settings, validate
@@ -53,7 +53,7 @@ def this_gateway() -> Gateway:
     gpus = len(found.gpus.cards) if card.card(settings, found.gpus) == "nvidia" else 0
     machine = Machine(found.cores, found.memory_mib, found.provider_keys | keys.keys(), gpus=gpus)
     rendered = render(settings, machine, lock)
-    audited(rendered.release_id)
+    guarded(rendered.release_id, settings.deploy_silence_seconds)
     return Gateway(settings, found, machine, rendered, keys, lock, signer, unsigned)
 
 

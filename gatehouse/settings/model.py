@@ -2,6 +2,7 @@
 
 from gatehouse.settings.alerts import AlertsSettings
 from gatehouse.settings.audit import AuditSettings
+from gatehouse.settings.deploy import DeploySettings
 from gatehouse.settings.docker import DockerSettings
 from gatehouse.settings.engines import Engine, EnginesSettings, active
 from gatehouse.settings.gpu import GpuSettings
@@ -22,6 +23,7 @@ from gatehouse.settings.timers import OFF, TimersSettings
 
 COMPONENTS = (
     HostSettings,
+    DeploySettings,
     DockerSettings,
     NetworkSettings,
     ImagesSettings,
@@ -45,6 +47,7 @@ COMPONENTS = (
 
 class Settings(
     HostSettings,
+    DeploySettings,
     DockerSettings,
     NetworkSettings,
     ImagesSettings,

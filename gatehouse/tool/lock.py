@@ -1,0 +1,89 @@
+"""One change at a time on this host: a deploy, a backup, a restore, an upgrade, a rollback.
+
+The kernel holds the lock and takes it back from whoever dies; the file only says who it is.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from gatehouse import audit
+from gatehouse.tool import show
+from gatehouse.tool.errors import CannotLookError, ProblemError
+
+FILE = Path("/run/gatehouse/deploy.lock")
+# Who only looks whether it is free holds it for a moment.
+_PATIENCE_SECONDS = 2.0
+_POLL_SECONDS = 0.1
+
+
+@contextmanager
+def held(action: str) -> Iterator[None]:
+    """Hold the lock; `action` is the command, without values that are secret.
+
+    Raises `ProblemError` that names the holder where somebody else has it, `CannotLookError` where
+    the caller may not take it.
+    """
+    try:
+        FILE.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        file = FILE.open("a+")
+    except PermissionError:
+        raise CannotLookError(f"only root may do this: sudo gatehouse {action}") from None
+    with file:
+        _take(file)
+        _write(file, line(action, audit.actor(), os.environ.get(audit.CAME_FROM), os.getpid()))
+        try:
+            yield
+        finally:
+            _write(file, "")
+
+
+def line(action: str, who: str, came_from: str | None = None, pid: int | None = None) -> str:
+    """Write down who holds it, as the file says it; `pid` is a process of this host."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    found = {"who": who, "from": came_from, "action": action, "since": now}
+    return json.dumps({**found, "pid": pid}) + "\n"
+
+
+def holder(text: str) -> str:
+    """Say in words who holds it, from what the file says."""
+    try:
+        found = json.loads(text)
+        since = datetime.fromisoformat(found["since"])
+        came_from = f" from {found['from']}" if found["from"] else ""
+        words = f"`{found['action']}` by {found['who']}{came_from}"
+    except (ValueError, KeyError, TypeError):
+        return "another change"
+    return f"{words}, since {since.astimezone():%H:%M:%S} ({show.ago(since.timestamp())})"
+
+
+def refusal(text: str) -> str:
+    """Say why nothing can be changed now, and what to do."""
+    return f"{holder(text)} is under way on this host, nothing was touched: wait until it is done"
+
+
+def _take(file: TextIO) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                file.seek(0)
+                raise ProblemError(refusal(file.read())) from None
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
+
+
+def _write(file: TextIO, text: str) -> None:
+    file.seek(0)
+    file.truncate()
+    file.write(text)
+    file.flush()

@@ -1,0 +1,146 @@
+"""The lock: one change at a time, and a message that says whose."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gatehouse.render.release import watch
+from gatehouse.tool import lock
+from gatehouse.tool.errors import ProblemError
+from tests.waiting import wait_for
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the lock in a folder of the test."""
+    path = tmp_path / "run" / "deploy.lock"
+    monkeypatch.setattr(lock, "FILE", path)
+    monkeypatch.setattr(lock, "_PATIENCE_SECONDS", 0.3)
+    return path
+
+
+def test_file_says_who_holds_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who, from where, what, since when; and nothing once it is free."""
+    monkeypatch.setenv("SUDO_USER", "ann")
+    monkeypatch.setenv("GATEHOUSE_OPERATOR", "ann@laptop")
+    with lock.held("backup now"):
+        found = json.loads(file.read_text())
+        assert found.pop("since")
+        assert found == {
+            "who": "ann",
+            "from": "ann@laptop",
+            "action": "backup now",
+            "pid": os.getpid(),
+        }
+    assert file.read_text() == ""
+
+
+def test_second_is_told_of_the_first(file: Path) -> None:
+    """It does not wait for long, and changes nothing of what the file says."""
+    with lock.held("rollback 0123"):
+        before = file.read_text()
+        with pytest.raises(ProblemError, match=r"`rollback 0123` by .* is under way"):
+            lock.held("backup now").__enter__()
+        assert file.read_text() == before
+    with lock.held("backup now"):
+        pass
+
+
+def test_killed_holder_leaves_it_free(file: Path) -> None:
+    """The kernel gives it back, whatever the file still says."""
+    script = (
+        "from pathlib import Path; from gatehouse.tool import lock; import signal;"
+        f"lock.FILE = Path({str(file)!r});"
+        "held = lock.held('restore'); held.__enter__(); print('held', flush=True); signal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        try:
+            with pytest.raises(ProblemError, match="`restore` by"):
+                lock.held("backup now").__enter__()
+        finally:
+            holder.kill()
+            holder.wait()
+    assert "restore" in file.read_text()
+    with lock.held("backup now"):
+        assert "restore" not in file.read_text()
+
+
+def test_short_look_does_not_refuse_anybody(file: Path) -> None:
+    """Who only looks holds it for a moment; that is waited for."""
+    file.parent.mkdir()
+    with file.open("w") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        subprocess.Popen(["true"]).wait()
+        fcntl.flock(looking, fcntl.LOCK_UN)
+        with lock.held("backup now"):
+            assert "backup now" in file.read_text()
+
+
+@pytest.mark.parametrize("text", ["", "half a li", '{"who": "ann"}', "[]"])
+def test_unreadable_line_is_still_a_holder(text: str) -> None:
+    """What a full disk cut off is no reason to go on."""
+    assert lock.refusal(text).startswith("another change is under way")
+
+
+def test_watch_is_valid_shell() -> None:
+    """Any shell can read the script that holds the lock of a deploy."""
+    done = subprocess.run(["sh", "-n"], input=watch(), text=True, capture_output=True, check=False)
+    assert not done.stderr
+
+
+def watching(tmp_path: Path, anchor: int, silence: int) -> "subprocess.Popen[str]":
+    """Start the script in a folder of the test, with a connection that ends at `anchor`."""
+    place = tmp_path / "deploy-t0ken"
+    place.mkdir()
+    (place / "line").write_text('{"action": "deploy"}\n')
+    script = watch().replace("/run/gatehouse", str(tmp_path))
+    stat = Path(f"/proc/{anchor}/stat").read_text() if anchor else ""
+    born = stat.rsplit(")", 1)[1].split()[19] if anchor else ""
+    started = subprocess.Popen(
+        ["sh", "-c", script, "watch", "t0ken", str(anchor), born, str(silence)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for((place / "beat").exists, 10, "the lock to be held")
+    return started
+
+
+def test_deploy_whose_connection_is_gone_is_given_up(tmp_path: Path) -> None:
+    """At once, whatever the silence; what the deploy has left running is ended, and nothing else."""
+    with subprocess.Popen(["sleep", "1000"]) as connection:
+        left = subprocess.Popen(["sleep", "1000"], env=os.environ | {"GATEHOUSE_DEPLOY": "t0ken"})
+        other = subprocess.Popen(
+            ["sleep", "1000"], env=os.environ | {"GATEHOUSE_DEPLOY": "another"}
+        )
+        watch_ = watching(tmp_path, connection.pid, 1000)
+        assert watch_.poll() is None
+        connection.kill()
+        connection.wait()
+        _, said = watch_.communicate(timeout=20)
+        assert "the connection of the operator is gone" in said
+        assert left.wait(timeout=5) == -signal.SIGKILL
+        assert other.poll() is None
+        other.kill()
+        other.wait()
+    assert (tmp_path / "deploy.lock").read_text() == ""
+    assert not (tmp_path / "deploy-t0ken").exists()
+
+
+def test_deploy_that_says_nothing_is_given_up(tmp_path: Path) -> None:
+    """Without a connection that can be watched, silence ends it; a beat does not."""
+    watch_ = watching(tmp_path, 0, 2)
+    beat = tmp_path / "deploy-t0ken" / "beat"
+    now = float(Path("/proc/uptime").read_text().split()[0])
+    beat.write_text(f"{now + 3:.0f}\n")
+    with pytest.raises(subprocess.TimeoutExpired):
+        watch_.communicate(timeout=4)
+    _, said = watch_.communicate(timeout=20)
+    assert "no sign of life for 2 s" in said
