@@ -35,6 +35,15 @@ network_subnet = "172.30.40.0/24"
 network_inner_subnet = "172.30.41.0/24"
 network_engines_subnet = "172.30.42.0/24"
 
+# Firewall ----------------------------------------------------------------------------------------
+# Neighbours never reach the stack's networks. This is about everything else on the host.
+firewall_enabled = False
+firewall_ports = []
+firewall_ssh_networks = ["0.0.0.0/0", "::/0"]
+firewall_interfaces = []
+firewall_bridge_ports = []
+firewall_undo_seconds = 60
+
 # Images ------------------------------------------------------------------------------------------
 images_source = "registry"
 images_archive = None

@@ -63,6 +63,9 @@ class Host:
     model_files: dict[str, ModelFile] = field(default_factory=dict)
     gpus: card.Gpus = card.NONE
     cosign: bool = False
+    ssh_ports: frozenset[int] = frozenset()
+    ssh_peers: frozenset[str] = frozenset()
+    firewalls: tuple[str, ...] = ()
 
 
 class HostFact(FactBase[Host]):
@@ -104,6 +107,10 @@ ls /etc/gatehouse/secrets/providers 2>/dev/null | sed 's/^/provider_key=/'
 command -v cosign >/dev/null && echo cosign=yes
 echo "secrets_group=$(getent group {secrets_gid} | cut -d: -f1)"
 {card.COMMAND}
+/usr/sbin/sshd -T 2>/dev/null | sed -n 's/^port /ssh_port=/p'
+ss -Htnp state established 2>/dev/null | grep -E '"(sshd|dropbear)' | sed 's/^/ssh_session=/'
+command -v ufw >/dev/null && ufw status 2>/dev/null | grep -q '^Status: active' && echo firewall=ufw
+systemctl is-active --quiet firewalld 2>/dev/null && echo firewall=firewalld
 true"""
 
     def process(self, output: Iterable[str]) -> Host:
@@ -138,7 +145,42 @@ true"""
             model_files=_model_files(lines.get("model_file", [])),
             gpus=card.read(lines),
             cosign=one("cosign") == "yes",
+            ssh_ports=_ssh_ports(lines),
+            ssh_peers=frozenset(peer for _, peer in _sessions(lines)),
+            firewalls=tuple(lines.get("firewall", [])),
         )
+
+
+def _sessions(lines: dict[str, list[str]]) -> list[tuple[int, str]]:
+    """Give the port and the peer of each SSH session; what is tunnelled through them is none."""
+    listening = {_place(line.split()[3])[1] for line in lines.get("listener", [])}
+    found = []
+    for line in lines.get("ssh_session", []):
+        here, there = map(_place, line.split()[2:4])
+        if here[1] in listening:
+            found.append((here[1], there[0]))
+    return found
+
+
+def _ssh_ports(lines: dict[str, list[str]]) -> frozenset[int]:
+    """Give where sshd listens: as it is configured, and where somebody came in."""
+    told = {int(port) for port in lines.get("ssh_port", []) if port.isdigit()}
+    found = told | {port for port, _ in _sessions(lines)}
+    if not found:
+        seen = [
+            line.split() for line in lines.get("listener", []) if re.search("sshd|dropbear", line)
+        ]
+        found = {
+            port for address, port in (_place(words[3]) for words in seen) if address[:4] != "127."
+        }
+    return frozenset(found)
+
+
+def _place(text: str) -> tuple[str, int]:
+    """Split `[::ffff:192.0.2.1]:22` and the like."""
+    address, _, port = text.rpartition(":")
+    plain = address.strip("[]").partition("%")[0].removeprefix("::ffff:")
+    return plain, int(port) if port.isdigit() else 0
 
 
 def _model_files(lines: list[str]) -> dict[str, ModelFile]:

@@ -1,20 +1,132 @@
-"""The firewall: neighbours do not reach the stack's networks, whatever the engine's version."""
+"""The firewall: neighbours do not reach the stack's networks; where it is wanted, nothing else."""
 
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from pyinfra import host as this_host
+from pyinfra import logger
+from pyinfra.api import FunctionCommand, StringCommand, operation
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.api.deploy import deploy as pyinfra_deploy
+from pyinfra.api.host import Host
+from pyinfra.api.state import State
+from pyinfra.connectors.local import LocalConnector
 
+from gatehouse.deploys import Commands
+from gatehouse.deploys.facts import Run
 from gatehouse.deploys.files import put
 from gatehouse.deploys.gateway import Gateway
 from gatehouse.deploys.packages import present
 from gatehouse.deploys.unit import started
+from gatehouse.render import firewall as render
+from gatehouse.settings import Settings
 
 UNIT = "gatehouse-firewall.service"
+FILTER = "gatehouse-filter.service"
+_SCRIPT = f"/bin/sh {render.FILTER}"
 
 
 @pyinfra_deploy("Firewall")
 def deploy(gateway: Gateway) -> None:
-    """Write the rules and their unit, and have them in force."""
+    """Write the rules and their units, and have them in force."""
+    settings, files = gateway.settings, gateway.rendered.files
     present(name="Install iptables", commands={"iptables": "iptables"})
-    paths = ("/etc/gatehouse/firewall.sh", f"/etc/systemd/system/{UNIT}")
-    files = {path: gateway.rendered.files[path] for path in paths}
-    put(name="Write the rules", files=files)
+    paths = (render.SCRIPT, render.UNIT)
+    put(name="Write the rules", files={path: files[path] for path in paths})
     started(name="Put the rules in force", unit=UNIT, newer_than=list(paths))
+    if not settings.firewall_enabled:
+        open_again(name="Remove what is off")
+        return
+    present(name="Install nftables", commands={"nft": "nftables"})
+    own = (render.RULES, render.FILTER, render.FILTER_UNIT)
+    put(name="Write what may come in", files={path: files[path] for path in own})
+    closed(
+        name="Let in only what is allowed",
+        settings=settings,
+        digest=files[render.RULES].sha256,
+        peers=sorted(gateway.found.ssh_peers),
+    )
+
+
+@operation()
+def closed(settings: Settings, digest: str, peers: list[str]) -> Commands:
+    """Ensure that the rules of this digest are in force, and that somebody can come in.
+
+    New rules undo themselves unless this deploy confirms them over a new connection.
+    """
+    state = this_host.get_fact(
+        Run,
+        command=f"""
+echo "{digest}  {render.KEPT}" | sha256sum --quiet -c >/dev/null 2>&1 || echo other
+systemctl is-enabled --quiet {FILTER} 2>/dev/null || echo disabled
+systemctl is-active --quiet {FILTER} || echo stopped
+[ -e {render.KEPT} ] && {{ {_SCRIPT} same || echo changed; }}; true""",
+    )["out"].split()
+    if not state:
+        this_host.noop("the rules are in force")
+        return
+    yield StringCommand(f"{_SCRIPT} try {settings.firewall_undo_seconds}")
+    yield FunctionCommand(_confirm, [settings, peers], {})
+
+
+def _confirm(state: State, host: Host, settings: Settings, peers: list[str]) -> bool:
+    """Come in by a new connection and say that the rules may stay; else undo them at once."""
+    everything: dict[str, Any] = dict(pop_global_arguments(state, host, {})[0])
+    arguments = {key: everything[key] for key in CONNECTOR_ARGUMENT_KEYS if key in everything}
+    why = _locked_out(settings, peers) if host.connector_cls is LocalConnector else ""
+    if not why:
+        connector = host.connector_cls(state, host)
+        try:
+            connector.connect()
+            done, output = connector.run_shell_command(
+                StringCommand(f"{_SCRIPT} confirm"), **arguments
+            )
+            why = "" if done else "; ".join(line.line for line in output) or "it was refused"
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody came in
+            why = f"no new connection came in ({error})"
+        finally:
+            disconnect = getattr(connector, "disconnect", None)
+            if disconnect:
+                disconnect()
+    if not why:
+        return True
+    # What is established stays so: this connection still works, most likely.
+    host.run_shell_command(StringCommand(f"{_SCRIPT} undo"), **arguments)
+    logger.error(
+        f"{host.print_prefix}the firewall would lock you out: {why}. The rules before it are in "
+        f"force again, at the latest in {settings.firewall_undo_seconds} s; look at "
+        "firewall_ssh_networks (and at your way to the host), or set firewall_enabled = False"
+    )
+    return False
+
+
+def _locked_out(settings: Settings, peers: list[str]) -> str:
+    """Say who is logged in here over SSH from where SSH would not be let in."""
+    networks = [ip_network(each) for each in settings.firewall_ssh_networks]
+    outside = [
+        peer for peer in peers if not any(ip_address(peer) in network for network in networks)
+    ]
+    if outside and not settings.firewall_interfaces:
+        return f"somebody is logged in from {', '.join(outside)}"
+    return ""
+
+
+@operation()
+def open_again() -> Commands:
+    """Ensure that nothing is left of rules about what may come in."""
+    files = (render.RULES, render.FILTER, render.FILTER_UNIT, render.KEPT)
+    state = this_host.get_fact(
+        Run,
+        command=f"for file in {' '.join(files)}; do [ ! -e $file ] || echo $file; done; "
+        "command -v nft >/dev/null && nft list table inet gatehouse >/dev/null 2>&1 && "
+        "echo loaded; true",
+    )["out"].split()
+    if not state:
+        this_host.noop("nothing is left of such rules")
+        return
+    yield StringCommand(
+        f"systemctl stop gatehouse-filter-undo.timer 2>/dev/null; "
+        f"systemctl disable --now {FILTER} 2>/dev/null; "
+        "{ ! nft list table inet gatehouse >/dev/null 2>&1 || nft delete table inet gatehouse; } "
+        f"&& rm -f {' '.join(files)} && systemctl daemon-reload"
+    )

@@ -51,7 +51,13 @@ def this_gateway() -> Gateway:
     )
     preflight.refuse(settings, found)
     gpus = len(found.gpus.cards) if card.card(settings, found.gpus) == "nvidia" else 0
-    machine = Machine(found.cores, found.memory_mib, found.provider_keys | keys.keys(), gpus=gpus)
+    machine = Machine(
+        found.cores,
+        found.memory_mib,
+        found.provider_keys | keys.keys(),
+        gpus=gpus,
+        ssh_ports=found.ssh_ports,
+    )
     rendered = render(settings, machine, lock)
     guarded(rendered.release_id, settings.deploy_silence_seconds)
     return Gateway(settings, found, machine, rendered, keys, lock, signer, unsigned)

@@ -73,9 +73,21 @@ def problems(settings: Settings, found: Host) -> list[str]:
             '(apt-get install cosign, where the distribution has it), or set "optional"'
         )
     reasons += _ports(settings, found) + _networks(settings, found) + _daemon_json(found)
+    reasons += _firewalls(settings, found)
     reasons += card.problems(settings, found.gpus)
     reasons += _gpu_requests(settings, found) + _model_files(settings, found)
     return reasons
+
+
+def _firewalls(settings: Settings, found: Host) -> list[str]:
+    """Two firewalls that refuse by default let in only what both allow."""
+    stop = {"ufw": "ufw disable", "firewalld": "systemctl disable --now firewalld"}
+    return [
+        f"{name} is active: it would refuse what Gatehouse lets in; keep it and set "
+        f"firewall_enabled = False, or switch it off: {stop[name]}"
+        for name in found.firewalls
+        if settings.firewall_enabled
+    ]
 
 
 def _gpu_requests(settings: Settings, found: Host) -> list[str]:

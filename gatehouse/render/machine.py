@@ -7,6 +7,7 @@ from gatehouse.settings import Engine, Settings
 
 _ASSUMED_CORES = 4
 _ASSUMED_MEMORY_MIB = 16384
+_ASSUMED_SSH = frozenset({22})
 # What the proxy needs before its first worker: the gunicorn master and one migration.
 _BASE_MIB = 512
 
@@ -15,13 +16,14 @@ _BASE_MIB = 512
 class Machine:
     """Cores, memory in MiB, names of the provider keys that the host holds, and NVIDIA GPUs.
 
-    `gpus` counts those that can be used: their driver answers.
+    `gpus` counts those that can be used: their driver answers. `ssh_ports`: where sshd listens.
     """
 
     cores: int = _ASSUMED_CORES
     memory_mib: int = _ASSUMED_MEMORY_MIB
     provider_keys: frozenset[str] = frozenset()
     gpus: int = 0
+    ssh_ports: frozenset[int] = _ASSUMED_SSH
 
     def card(self, settings: Settings) -> Literal["nvidia", "none"]:
         """Tell what engines run on where they have the choice."""

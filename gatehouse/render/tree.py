@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gatehouse.images import Locked, ids
-from gatehouse.render import callbacks, docker, engines, gpu, health, litellm, metrics, timers
+from gatehouse.render import (
+    callbacks,
+    docker,
+    engines,
+    firewall,
+    gpu,
+    health,
+    litellm,
+    metrics,
+    timers,
+)
 from gatehouse.render.environment import dotenv, inputs_hash, variables
 from gatehouse.render.file import File
 from gatehouse.render.machine import Machine
@@ -119,18 +129,7 @@ def render(
     files[SETTINGS] = File(
         settings.model_dump_json(indent=2) + "\n", "640", group=settings.host_group
     )
-    files["/etc/gatehouse/firewall.sh"] = File(
-        template(
-            "firewall/firewall.sh",
-            settings=settings,
-            engines_with_egress=engines.with_egress(settings),
-        ),
-        "640",
-        group=settings.host_group,
-    )
-    files["/etc/systemd/system/gatehouse-firewall.service"] = File(
-        template("firewall/gatehouse-firewall.service")
-    )
+    files |= firewall.files(settings, machine)
     files |= engines.units(settings, machine)
     files |= gpu.files(settings, machine.card(settings))
     files |= health.files(settings)

@@ -5,6 +5,7 @@ from gatehouse.settings.audit import AuditSettings
 from gatehouse.settings.deploy import DeploySettings
 from gatehouse.settings.docker import DockerSettings
 from gatehouse.settings.engines import Engine, EnginesSettings, active
+from gatehouse.settings.firewall import FirewallSettings
 from gatehouse.settings.gpu import GpuSettings
 from gatehouse.settings.health import HealthSettings
 from gatehouse.settings.host import HostSettings
@@ -26,6 +27,7 @@ COMPONENTS = (
     DeploySettings,
     DockerSettings,
     NetworkSettings,
+    FirewallSettings,
     ImagesSettings,
     SecretsSettings,
     PostgresSettings,
@@ -50,6 +52,7 @@ class Settings(
     DeploySettings,
     DockerSettings,
     NetworkSettings,
+    FirewallSettings,
     ImagesSettings,
     SecretsSettings,
     PostgresSettings,

@@ -4,7 +4,7 @@ import json
 import types
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -83,6 +83,11 @@ def _default(value: Any) -> str:  # noqa: ANN401 - a default of any type
 
 def _type(annotation: Any) -> str:  # noqa: ANN401 - a type expression
     origin = get_origin(annotation)
+    if origin is Annotated:
+        # What bounds an entry of a list is said when an entry is wrong.
+        return _type(get_args(annotation)[0])
+    if origin is dict and annotation not in _NAMES:
+        annotation = dict[tuple(map(_plain, get_args(annotation)))]  # type: ignore[misc]
     if origin is Literal:
         return " or ".join(f'"{choice}"' for choice in get_args(annotation))
     if origin in {Union, types.UnionType}:
@@ -90,6 +95,10 @@ def _type(annotation: Any) -> str:  # noqa: ANN401 - a type expression
     if origin is list:
         return f"list of {_type(get_args(annotation)[0])}s"
     return _NAMES.get(annotation, str(annotation))
+
+
+def _plain(annotation: Any) -> Any:  # noqa: ANN401 - a type expression
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _bounds(field: FieldInfo) -> str:

@@ -16,6 +16,7 @@ ORDER = [
     "Firewall | Install iptables",
     "Firewall | Write the rules",
     "Firewall | Put the rules in force",
+    "Firewall | Remove what is off",
     "Docker | Add Docker's package repository",
     "Docker | Install Docker's own packages",
     "Docker | Harden the daemon",
@@ -53,6 +54,7 @@ ORDER = [
 ]
 # On a bare host there is nothing to take over, no network in the way and no engine to remove.
 QUIET = {
+    "Firewall | Remove what is off",
     "Secrets | Take over provider keys",
     "Postgres | Make way for changed networks",
     "Engines | Remove what is off",
@@ -98,6 +100,18 @@ def test_changed_setting_changes_what_depends_on_it(place: Path) -> None:
         "Health | Check the gateway",
         "Health | Remember the release as good",
     }
+
+
+def test_firewall_is_closed_where_it_is_wanted(place: Path) -> None:
+    """Its package, its files and its rules come after the rules about neighbours, before Docker."""
+    planned = plan(place, bare(), firewall_enabled=True)
+    begin = list(planned).index("Firewall | Put the rules in force")
+    assert list(planned)[begin + 1 : begin + 4] == [
+        "Firewall | Install nftables",
+        "Firewall | Write what may come in",
+        "Firewall | Let in only what is allowed",
+    ]
+    assert planned["Firewall | Let in only what is allowed"]
 
 
 def test_database_mode_can_be_planned_on_a_bare_host(place: Path) -> None:

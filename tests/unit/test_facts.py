@@ -45,6 +45,35 @@ route=10.9.0.7 via 192.0.2.2 dev wg0
 """
 
 
+# OpenSSH 10 as a service on 22 and 2222, somebody logged in, a tunnel, and a page being looked at.
+SSH = """\
+listener=LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=82,fd=6))
+listener=LISTEN 0 128 [::]:22 [::]:* users:(("sshd",pid=82,fd=7))
+listener=LISTEN 0 128 127.0.0.1:6010 0.0.0.0:* users:(("sshd-session",pid=90,fd=9))
+listener=LISTEN 0 128 127.0.0.1:4000 0.0.0.0:* users:(("docker-proxy",pid=91,fd=9))
+ssh_session=0 0 192.0.2.10:22 192.0.2.7:51234 users:(("sshd-session",pid=90,fd=7))
+ssh_session=0 0 [::ffff:192.0.2.10]:22 [::ffff:192.0.2.8]:51235 users:(("sshd-session",pid=93,fd=7))
+ssh_session=0 0 127.0.0.1:38822 127.0.0.1:4000 users:(("sshd-session",pid=90,fd=8))
+"""
+
+
+def test_ssh_ports_are_those_that_are_configured_and_come_in_by() -> None:
+    """A tunnel's own end is no port of sshd, and what sshd only forwards is none either."""
+    host = facts.HostFact().process(SSH.splitlines())
+    assert host.ssh_ports == {22}
+    assert host.ssh_peers == {"192.0.2.7", "192.0.2.8"}
+    told = facts.HostFact().process([*SSH.splitlines(), "ssh_port=22", "ssh_port=2222"])
+    assert told.ssh_ports == {22, 2222}
+
+
+def test_ssh_port_is_found_where_nobody_is_logged_in() -> None:
+    """Who listens as sshd on more than loopback is let in; nobody is where there is no sshd."""
+    lines = [line for line in SSH.splitlines() if line.startswith("listener=")]
+    assert facts.HostFact().process(lines).ssh_ports == {22}
+    assert facts.HostFact().process([]).ssh_ports == frozenset()
+    assert facts.HostFact().process(["firewall=ufw"]).firewalls == ("ufw",)
+
+
 def shell(command: str) -> list[str]:
     """Run the fact's command here and give its lines as pyinfra does."""
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from gatehouse.checks.firewall import checks
-from tests.given import rendered, settings
+from gatehouse.render import Machine
+from gatehouse.render.firewall import FILTER, FILTER_UNIT, RULES
+from tests.given import MACHINE, model, problems, rendered, settings
 
 # `-D`, `-F` and `-X` find nothing: the script would go on deleting otherwise.
 IPTABLES = """#!/bin/sh
@@ -72,3 +74,106 @@ def test_rules_are_in_force_before_docker() -> None:
     unit = rendered().files["/etc/systemd/system/gatehouse-firewall.service"].content
     assert "Before=docker.service" in unit
     assert "ExecStart=/bin/sh /etc/gatehouse/firewall.sh up" in unit
+
+
+def closed(**changes: object) -> str:
+    """Give the rules about what may come in."""
+    machine = Machine(MACHINE.cores, MACHINE.memory_mib, ssh_ports=frozenset({22, 2222}))
+    return rendered(machine, firewall_enabled=True, **changes).files[RULES].content
+
+
+def test_nothing_is_closed_unless_it_is_wanted() -> None:
+    """As shipped, what may come in is the operator's own affair."""
+    files = rendered().files
+    assert not {RULES, FILTER, FILTER_UNIT} & files.keys()
+    assert {RULES, FILTER, FILTER_UNIT} <= rendered(firewall_enabled=True).files.keys()
+
+
+def test_rules_refuse_and_let_ssh_in() -> None:
+    """What comes in is refused, but for SSH on every port that sshd has, from where it may."""
+    rules = closed(firewall_ssh_networks=["192.0.2.0/24", "2001:db8::/32"])
+    assert "hook input priority filter; policy drop;" in rules
+    assert "ip saddr { 192.0.2.0/24 } tcp dport { 22, 2222 } accept" in rules
+    assert "ip6 saddr { 2001:db8::/32 } tcp dport { 22, 2222 } accept" in rules
+    assert "# SSH listens on: 22 2222\n" in rules
+    assert "ip6 saddr { " not in closed(firewall_ssh_networks=["192.0.2.0/24"])
+
+
+def test_rules_are_loaded_at_once_and_are_a_table_of_their_own() -> None:
+    """One transaction replaces our table; nobody else's is named."""
+    rules = closed()
+    begin = rules.index("table inet gatehouse")
+    assert rules[begin:].startswith("table inet gatehouse\ndelete table inet gatehouse\ntable ")
+    assert "flush" not in rules
+    assert rules.count("table ") == 3 + rules[:begin].count("table ")
+
+
+def test_gateway_is_open_where_it_is_public_only() -> None:
+    """A public bind address opens the gateway's port; Postgres and Redis stay closed."""
+    assert "tcp dport { 4000 }" not in closed()
+    public = {"network_bind_address": "192.0.2.10", "network_bind_public": True}
+    rules = closed(**public, firewall_ports=[443])
+    assert "\t\ttcp dport { 443, 4000 } accept" in rules
+    assert "ct original proto-dst { 443, 4000 } accept" in rules
+    assert "5434" not in rules
+    assert "6379" not in rules
+
+
+def test_containers_reach_what_is_configured() -> None:
+    """Engines, servers of this host in models, and the metrics that Prometheus asks for."""
+    mine = model(api_base="http://host.docker.internal:8123/v1")
+    other = model("chat-other-vllm", api_base="http://192.0.2.1:8124/v1")
+    rules = closed(
+        models_extra=[mine, other],
+        models_enable=["chat-hermes-3-llama-3.1-8b"],
+        metrics_prometheus=True,
+        firewall_bridge_ports=[9999],
+    )
+    found = re.search(r'iifname "gw-edge" ip daddr 172.30.40.1 tcp dport \{ (.*) \}', rules)
+    assert found
+    ports = set(map(int, found.group(1).split(", ")))
+    assert {8123, 9090, 9999} < ports
+    assert 8124 not in ports
+    engines = settings(models_enable=["chat-hermes-3-llama-3.1-8b"]).active_engines
+    assert {engine.port for engine in engines} <= ports
+
+
+def test_named_interfaces_are_trusted() -> None:
+    """A VPN may be let in as a whole, into containers too."""
+    rules = closed(firewall_interfaces=["tailscale0", "virbr*"])
+    assert rules.count('iifname "tailscale0" accept') == rules.count('iifname "virbr*" accept') == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"firewall_ports": [0]},
+        {"firewall_ssh_networks": []},
+        {"firewall_ssh_networks": ["192.0.2.0/33"]},
+        {"firewall_ssh_networks": ["192.0.2.1/24"]},
+        {"firewall_interfaces": ['eth0" accept; #']},
+        {"firewall_undo_seconds": 5},
+    ],
+)
+def test_setting_that_nft_would_refuse_is_refused(changes: dict[str, object]) -> None:
+    """What cannot become a rule, or would become another one, is refused by its name."""
+    (key,) = changes
+    assert [found.partition("/")[0] for found in problems(**changes)] == [key]
+
+
+def test_closed_host_is_checked() -> None:
+    """The rules in force, and that SSH is let in, are checked only where they are wanted."""
+    names = [check.name for check in checks(settings(firewall_enabled=True))]
+    assert names[1:] == [
+        "firewall: only what is allowed comes in",
+        "firewall: SSH is let in where it listens",
+    ]
+    assert len(checks(settings())) == 1
+
+
+def test_script_that_keeps_rules_is_valid_shell() -> None:
+    """Any POSIX shell can read it, and the undo stands before the rules do."""
+    script = rendered(firewall_enabled=True).files[FILTER].content
+    subprocess.run(["sh", "-n"], input=script, text=True, check=True)
+    body = script.partition("try() {")[2].partition("\n}")[0]
+    assert body.index("systemd-run") < body.index('nft -f "$wanted"')

@@ -63,6 +63,16 @@ def test_fit_host_is_accepted(changes: dict[str, object]) -> None:
     assert not problems(settings(), replace(GOOD, **changes))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["ufw", "firewalld"])
+def test_second_firewall_is_refused_where_ours_is_wanted(name: str) -> None:
+    """Another firewall that refuses by default is named with what to do; alone it may be."""
+    host = replace(GOOD, firewalls=(name,))
+    (found,) = problems(settings(firewall_enabled=True), host)
+    assert f"{name} is active" in found
+    assert "firewall_enabled = False" in found
+    assert not problems(settings(), host)
+
+
 def test_clock_may_be_kept_by_the_hypervisor() -> None:
     """host_time_sync_required = False accepts a host without a time service."""
     host = replace(GOOD, clock_kept=False)
