@@ -118,7 +118,7 @@ def open_again() -> Commands:
     state = this_host.get_fact(
         Run,
         command=f"for file in {' '.join(files)}; do [ ! -e $file ] || echo $file; done; "
-        "command -v nft >/dev/null && nft list table inet gatehouse >/dev/null 2>&1 && "
+        "[ -x /usr/sbin/nft ] && nft list table inet gatehouse >/dev/null 2>&1 && "
         "echo loaded; true",
     )["out"].split()
     if not state:
