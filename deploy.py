@@ -1,6 +1,7 @@
 """Make each host of the inventory a private LLM gateway: `pyinfra inventory deploy.py`."""
 
 from gatehouse.deploys import (
+    backup,
     docker,
     engines,
     firewall,
@@ -30,6 +31,7 @@ docker.deploy(gateway)
 # Where there is a card: what lets containers use it.
 gpu.deploy(gateway)
 secrets.deploy(gateway)
+backup.deploy(gateway)
 # Everything that can be missing or wrong is looked at before anything is switched.
 images.deploy(gateway)
 # What the engines' units run; `gatehouse` for people.

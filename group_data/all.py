@@ -399,6 +399,16 @@ knowledge_url = (
     "https://raw.githubusercontent.com/BerriAI/litellm/main/model_prices_and_context_window.json"
 )
 
+# Backups -----------------------------------------------------------------------------------------
+backup_enabled = True
+backup_repository = "/var/lib/gatehouse/backup/repository"
+backup_keep_daily = 7
+backup_keep_weekly = 4
+backup_keep_monthly = 3
+backup_age_hours = 26
+backup_drill_age_days = 8
+backup_reserve_mib = 1024
+
 # Timers ------------------------------------------------------------------------------------------
 # systemd calendar expressions, or "off".
 timers_status = "*:0/5"
@@ -407,6 +417,8 @@ timers_probe = "daily"
 timers_smoke = "daily"
 timers_keys = "daily"
 timers_knowledge = "weekly"
+timers_backup = "*-*-* 02:00"
+timers_drill = "Sun 05:00"
 
 # Audit -------------------------------------------------------------------------------------------
 # What does not hold on purpose, by its id in `gatehouse audit`, and why.

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from gatehouse.checks.backup import known
 from gatehouse.checks.docker import STACK
 from gatehouse.checks.host import directories, disk
 from gatehouse.checks.litellm import SELFTEST, address
@@ -116,8 +117,29 @@ def documents(settings: Settings, rendered: Rendered) -> dict[str, Document]:
         },
         probe("login", address(settings), settings.litellm_admin_user): {"login": "a session"},
         probe("leaks", settings.models_dir): {"places": []},
+        known(settings): {"backup": remembered()},
     }
     return found
+
+
+def remembered(**changes: object) -> Document:
+    """Give what is remembered on a host whose backups are good, with changes."""
+    now = 1_795_000_000.0
+    made = {"at": now - 3600, "snapshot": "0123abcd", "seconds": 4.0}
+    return {
+        "now": now,
+        "since": now - 30 * 86400,
+        "there": True,
+        "backup": {
+            "first": now - 20 * 86400,
+            "last": {"at": made["at"], "ok": True, "error": ""},
+            "good": made,
+            "verify": {"at": made["at"], "ok": True, "error": "", "part": 3},
+            "repository": {"location": "/var/lib/gatehouse/backup/repository"},
+            "shown": now - 19 * 86400,
+        },
+        "drill": {"last": {"at": made["at"], "ok": True, "error": ""}, "good": made},
+    } | changes
 
 
 def unit(name: str, **changes: object) -> Document:

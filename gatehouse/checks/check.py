@@ -27,7 +27,8 @@ class Check:
     where there is one. `needs` names checks: where one of them does not hold, this one says nothing
     new.
     A `warning` does not fail a deploy. A `thorough` check costs too much for every few minutes:
-    deploys, `gatehouse verify` and the doctor make it, `gatehouse status` does not.
+    deploys, `gatehouse verify` and the doctor make it, `gatehouse status` does not. What a `past`
+    check is about is no deploy's work: a deploy tells of it and does not fail.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Check:
     needs: tuple[str, ...] = ()
     repair: str | None = None
     thorough: bool = False
+    past: bool = False
 
 
 def equals(expected: str) -> Callable[[int, str], Result]:

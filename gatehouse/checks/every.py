@@ -1,6 +1,7 @@
 """All checks, in the order in which one depends on the other."""
 
 from gatehouse.checks import (
+    backup,
     docker,
     engines,
     firewall,
@@ -37,4 +38,5 @@ def every(settings: Settings) -> list[Check]:
         *metrics.checks(settings),
         *keys.checks(settings),
         *privacy.checks(settings),
+        *backup.checks(settings),
     ]

@@ -12,7 +12,10 @@ from gatehouse.settings import Settings
 _AGAIN = "deploy again: pyinfra inventory deploy.py"
 _MEND = "sudo gatehouse doctor --fix sets modes and owners"
 # The host's own, and what a secret of ours is called.
-SECRETS = ("master_key", "postgres_password", "redis_password", "salt_key", "ui_password")
+SECRETS = (
+    *("master_key", "postgres_password", "redis_password", "salt_key", "ui_password"),
+    "backup_password",
+)
 FILES = "host: files are as rendered"
 JOBS = "host: jobs end well"
 WRITABLE = "host: nothing is writable for everybody"
@@ -32,6 +35,7 @@ def directories(settings: Settings) -> dict[str, str]:
         "/etc/gatehouse/secrets": "700 root root",
         "/etc/gatehouse/secrets/providers": "750 root gatehouse-secrets",
         "/var/lib/gatehouse": f"750 root {group}",
+        "/var/lib/gatehouse/backup": "700 root root",
         "/var/lib/gatehouse/engines": f"750 root {group}",
         "/var/lib/gatehouse/state": f"750 root {group}",
     }

@@ -112,7 +112,7 @@ def _failures(found: list[Finding]) -> list[str]:
     lines = [
         line
         for each in found
-        if each.state == "failure"
+        if each.state == "failure" and not each.check.past
         for line in (each.line, f"  fix: {each.check.fix}")
     ]
     hushed = [each.check.name for each in found if each.state == "hushed"]
@@ -123,7 +123,7 @@ def _failures(found: list[Finding]) -> list[str]:
 
 def _say(host: Host, settings: Settings, found: list[Finding]) -> None:
     for each in found:
-        if each.state == "warning":
+        if each.state == "warning" or (each.state == "failure" and each.check.past):
             logger.warning(f"{host.print_prefix}{each.line}")
             logger.warning(f"{host.print_prefix}  fix: {each.check.fix}")
     url = f"http://{settings.network_bind_address}:{settings.litellm_port}"

@@ -18,6 +18,7 @@ DIRECTORIES = {
     "/etc/gatehouse/secrets": ("700", "root", "root"),
     "/etc/gatehouse/keys": ("700", "root", "root"),
     "/var/lib/gatehouse": ("750", "root", READERS),
+    "/var/lib/gatehouse/backup": ("700", "root", "root"),
     "/var/lib/gatehouse/engines": ("750", "root", READERS),
     "/var/lib/gatehouse/state": ("750", "root", READERS),
 }

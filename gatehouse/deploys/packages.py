@@ -13,12 +13,14 @@ from gatehouse.deploys.facts import Run
 APT = "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300"
 
 
-def install(packages: list[str], instead_of: Sequence[str] = ()) -> FunctionCommand:
+def install(
+    packages: list[str], instead_of: Sequence[str] = (), otherwise: str = ""
+) -> FunctionCommand:
     """Give the command that installs packages, after reading fresh lists of them.
 
     Of `instead_of`, what is installed is removed in the same step. An installation that was
     killed is finished first. A list that cannot be read (a dead third-party source) is no reason
-    to stop: what matters is whether the packages can be had.
+    to stop: what matters is whether the packages can be had. `otherwise`: what to do without them.
     """
     words = " ".join(map(shlex.quote, packages))
     # apt removes a package whose name ends in a minus.
@@ -31,16 +33,21 @@ def install(packages: list[str], instead_of: Sequence[str] = ()) -> FunctionComm
     command = (
         f"dpkg --configure -a; {APT} update; {APT} install --no-install-recommends {words} {old}"
     )
+    if otherwise:
+        command = f"{{ {command}; }} || {{ echo {shlex.quote(otherwise)}; exit 1; }}"
     return progress.run(f"installing {', '.join(packages)}", command)
 
 
 @operation()
-def present(commands: dict[str, str]) -> Commands:
-    """Ensure that each command is there; `commands` is command → package that brings it."""
+def present(commands: dict[str, str], otherwise: str = "") -> Commands:
+    """Ensure that each command is there; `commands` is command → package that brings it.
+
+    `otherwise`: what the operator can do where the packages cannot be had.
+    """
     words = " ".join(commands)
     check = f"for c in {words}; do command -v $c >/dev/null || echo $c; done"
     missing = host.get_fact(Run, command=check)["out"].split()
     if missing:
-        yield install([commands[command] for command in missing])
+        yield install([commands[command] for command in missing], otherwise=otherwise)
     else:
         host.noop("the packages are installed")

@@ -22,6 +22,7 @@ GROUP = "gatehouse-secrets"
 _PREFIX = {"master_key": "sk-", "salt_key": "sk-salt-"}
 # A new one of these would lock the gateway out of the data that exists, or garble it.
 _BOUND_TO_DATA = ("salt_key", "postgres_password")
+BACKUPS = "/var/lib/gatehouse/backup/repository"
 
 
 @pyinfra_deploy("Secrets")
@@ -41,17 +42,23 @@ def made(held: list[str]) -> Commands:
     paths += [f"{PROVIDERS}/{name}" for name in held]
     found = host.get_fact(Paths, paths=[PROVIDERS, *paths])
     missing = [name for name in SECRETS if f"{DIRECTORY}/{name}" not in found]
+    if "backup_password" in missing and _there(f"[ -e {BACKUPS}/config ]"):
+        message = (
+            f"backup_password is gone from {DIRECTORY}, but the backups that it opens are in "
+            f"{BACKUPS}: put it back from where you keep it, or move that folder away to begin "
+            "anew"
+        )
+        yield FunctionCommand(_refuse, [message], {})
+        return
     lost = [name for name in missing if name in _BOUND_TO_DATA]
-    if lost:
-        volume = "docker volume inspect gatehouse_postgres-data >/dev/null 2>&1 && echo there"
-        if host.get_fact(Run, command=volume)["out"] == "there":
-            message = (
-                f"{' and '.join(lost)} are gone from {DIRECTORY}, but the database that was made "
-                "with them is there: put them back from a backup, or remove the database with "
-                "`docker volume rm gatehouse_postgres-data` to begin anew"
-            )
-            yield FunctionCommand(_refuse, [message], {})
-            return
+    if lost and _there("docker volume inspect gatehouse_postgres-data >/dev/null 2>&1"):
+        message = (
+            f"{' and '.join(lost)} are gone from {DIRECTORY}, but the database that was made "
+            "with them is there: put them back from a backup, or remove the database with "
+            "`docker volume rm gatehouse_postgres-data` to begin anew"
+        )
+        yield FunctionCommand(_refuse, [message], {})
+        return
     wrong = [
         path
         for path in paths
@@ -78,6 +85,11 @@ def made(held: list[str]) -> Commands:
         yield StringCommand(f"install -d -o root -g {GROUP} -m 750 {PROVIDERS}")
     if directory_right and not missing and not wrong:
         host.noop("the secrets are there")
+
+
+def _there(question: str) -> bool:
+    """Say whether a command of the host succeeds."""
+    return bool(host.get_fact(Run, command=f"{question} && echo there")["out"] == "there")
 
 
 def _refuse(state: State, host: Host, message: str) -> bool:  # noqa: ARG001 - pyinfra's call

@@ -1,6 +1,7 @@
 """What the host does by itself: one table of jobs, a service and a timer for each."""
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Literal
 
 from gatehouse.render.file import File
@@ -16,14 +17,15 @@ class Job:
     """One command that runs now and then.
 
     `reach` is whom it may talk to: the gateway of this host; anybody; or everything on the host
-    that the checks look at. `missed`: what was missed while the host was off is done when it is
-    back. Runs are spread over `delay_seconds`, the same moment every time on one host.
+    that the checks look at; or Docker and the place of the backups. `missed`: what was missed while
+    the host was off is done when it is back. Runs are spread over `delay_seconds`, the same moment
+    every time on one host.
     """
 
     name: str
     what: str
     command: str
-    reach: Literal["gateway", "anybody", "host"]
+    reach: Literal["gateway", "anybody", "host", "backup"]
     delay_seconds: int
     timeout_seconds: int
     missed: bool = True
@@ -31,6 +33,8 @@ class Job:
     exposure: float = 2.0
     # Folders that it writes to, besides the state's.
     writes: tuple[str, ...] = ()
+    # What is done when it has ended, however it did.
+    after: str = ""
 
 
 JOBS = (
@@ -87,6 +91,25 @@ JOBS = (
         delay_seconds=6 * _HOUR,
         timeout_seconds=5 * _MINUTE,
     ),
+    Job(
+        name="backup",
+        what="make a backup, and read a part of the repository again",
+        command="backup now --record",
+        reach="backup",
+        delay_seconds=_HOUR,
+        timeout_seconds=12 * _HOUR,
+        writes=("/run/gatehouse",),
+    ),
+    Job(
+        name="drill",
+        what="restore the newest backup into a scratch database",
+        command="drill --record",
+        reach="backup",
+        delay_seconds=_HOUR,
+        timeout_seconds=12 * _HOUR,
+        writes=("/run/gatehouse",),
+        after="docker rm --force --volumes gatehouse-drill-1 >/dev/null 2>&1",
+    ),
 )
 
 
@@ -115,11 +138,16 @@ def files(settings: Settings) -> dict[str, File]:
     bound = settings.network_bind_address
     # The gateway is asked there, if it does not listen on the loopback address.
     address = None if bound.is_loopback or bound.is_unspecified else bound
+    # A repository that does not exist yet is made by the first backup, in the folder above it.
+    repository = PurePosixPath(settings.backup_repository)
+    folder = repository.parent if settings.backup_local else None
     found: dict[str, File] = {}
     for job in active(settings):
         of_timer, of_service = paths(job)
         found[of_timer] = File(template("timers/job.timer", job=job, when=when(job, settings)))
         found[of_service] = File(
-            template("timers/job.service", job=job, settings=settings, address=address)
+            template(
+                "timers/job.service", job=job, settings=settings, address=address, folder=folder
+            )
         )
     return found

@@ -29,8 +29,10 @@ COMPONENTS = ("postgres", "redis", "litellm")
 MERGED = "/etc/docker/daemon.json"
 # In it without its hash: it also holds what only the deploy uses, and that makes no new release.
 SETTINGS = "/etc/gatehouse/settings.json"
-# Secrets that the host makes for itself and that are mounted one by one.
-SECRETS = ("master_key", "postgres_password", "redis_password", "salt_key", "ui_password")
+# Secrets that the host makes for itself and that are mounted one by one; no container reads the
+# last one.
+MOUNTED = ("master_key", "postgres_password", "redis_password", "salt_key", "ui_password")
+SECRETS = (*MOUNTED, "backup_password")
 # Service → files of the release that it runs with, besides the hardened base and networks.
 SERVICES = {
     "postgres": ("compose/postgres.yaml",),
@@ -170,4 +172,4 @@ def _manifest(
 
 
 def _top(*components: str) -> str:
-    return template("compose/compose.yaml", components=components, secrets=SECRETS)
+    return template("compose/compose.yaml", components=components, secrets=MOUNTED)

@@ -2,6 +2,7 @@
 
 from gatehouse.settings.alerts import AlertsSettings
 from gatehouse.settings.audit import AuditSettings
+from gatehouse.settings.backup import BackupSettings
 from gatehouse.settings.deploy import DeploySettings
 from gatehouse.settings.docker import DockerSettings
 from gatehouse.settings.engines import Engine, EnginesSettings, active
@@ -41,6 +42,7 @@ COMPONENTS = (
     HealthSettings,
     MetricsSettings,
     AlertsSettings,
+    BackupSettings,
     KnowledgeSettings,
     TimersSettings,
     AuditSettings,
@@ -66,6 +68,7 @@ class Settings(
     HealthSettings,
     MetricsSettings,
     AlertsSettings,
+    BackupSettings,
     KnowledgeSettings,
     TimersSettings,
     AuditSettings,
@@ -95,12 +98,14 @@ class Settings(
 
     @property
     def timers_on(self) -> list[str]:
-        """The jobs that run by themselves; prices are fetched only where that is allowed."""
+        """The jobs that run by themselves; fetching prices and making backups can be off."""
         jobs = {
             key.removeprefix("timers_"): getattr(self, key) for key in TimersSettings.model_fields
         }
         if not self.knowledge_refresh:
             del jobs["knowledge"]
+        if not self.backup_enabled:
+            del jobs["backup"], jobs["drill"]
         return [name for name, when in jobs.items() if when != OFF]
 
     @property

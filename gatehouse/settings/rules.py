@@ -383,6 +383,16 @@ def keys_models(s: Valid) -> Found:
                 yield f"{where}/models", f"there is no model {name!r}{suggestion(name, known)}"
 
 
+def repository(s: Valid) -> Found:
+    """The place of the backups is no secret: settings can be read by the host's readers."""
+    if re.search(r"://[^/@]*:[^/@]*@", s.backup_repository):
+        yield (
+            "backup_repository",
+            "holds a password: leave user and password away and give them on the host with "
+            "`sudo gatehouse backup credentials` (RESTIC_REST_USERNAME=, RESTIC_REST_PASSWORD=)",
+        )
+
+
 def calendar(s: Valid) -> Found:
     """What runs by itself has a time that systemd understands."""
     for key in TimersSettings.model_fields:
@@ -395,6 +405,7 @@ def calendar(s: Valid) -> Found:
 
 
 RULES: tuple[Callable[[Valid], Found], ...] = (
+    repository,
     bind_address,
     subnets,
     ports,

@@ -51,3 +51,19 @@ class TimersSettings(Component):
             example="monthly",
         ),
     ]
+    timers_backup: Annotated[
+        str,
+        setting(
+            "When a backup is made and a part of the repository read (`gatehouse backup now "
+            "--record`), where backup_enabled says so.",
+            example="*-*-* 04:00",
+        ),
+    ]
+    timers_drill: Annotated[
+        str,
+        setting(
+            "When the newest snapshot is restored into a scratch database (`gatehouse drill "
+            "--record`), where backup_enabled says so.",
+            example="Wed 04:00",
+        ),
+    ]

@@ -13,6 +13,10 @@ COMMANDS = {
         "gatehouse.tool.audit:audit",
         "Measure this host by the CIS Docker Benchmark; search for secrets by value.",
     ),
+    "backup": (
+        "gatehouse.tool.backup:backup",
+        "Make, list and verify backups of everything that must not be lost.",
+    ),
     "completion": (
         "gatehouse.tool.completion:completion",
         "Print what a shell needs to complete these words.",
@@ -20,6 +24,10 @@ COMMANDS = {
     "doctor": (
         "gatehouse.tool.doctor:doctor",
         "Say what is wrong and what mends it; --fix does what is safe.",
+    ),
+    "drill": (
+        "gatehouse.tool.drill:drill",
+        "Try whether the newest backup comes back; the gateway goes on.",
     ),
     "engine": (
         "gatehouse.tool.engine:engine",

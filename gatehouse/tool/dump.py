@@ -123,6 +123,11 @@ def size(database: str = "litellm", *, server: str = "postgres") -> int:
     return int(_sql("SELECT pg_database_size(current_database())", server, database))
 
 
+def ask(query: str, database: str = "litellm", *, server: str = "postgres") -> str:
+    """Give what a question prints; raises `ProblemError`."""
+    return _sql(f"SET default_transaction_read_only = on; {query}", server, database)
+
+
 def _counting(there: set[str]) -> str:
     """Give the question for the rows of the tables; a version of LiteLLM may lack some."""
     parts = ", ".join(

@@ -7,6 +7,12 @@ none is renamed or removed without a line in CHANGELOG.md.
 # Name of the document → the pydantic model, imported when it is needed.
 SCHEMAS: dict[str, str] = {
     "audit": "gatehouse.tool.audit:Audit",
+    "backup-list": "gatehouse.tool.backup_documents:BackupList",
+    "backup-now": "gatehouse.tool.backup_documents:BackupMade",
+    "backup-prune": "gatehouse.tool.backup_documents:BackupPruned",
+    "backup-verify": "gatehouse.tool.backup_documents:BackupVerified",
+    "drill": "gatehouse.tool.backup_documents:DrillDone",
+    "restore": "gatehouse.tool.backup_documents:Restored",
     "engine-list": "gatehouse.tool.engine_documents:EngineList",
     "engine-plan": "gatehouse.tool.engine_documents:EnginePlan",
     "models-list": "gatehouse.tool.engine_documents:ModelsList",

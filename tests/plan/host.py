@@ -26,6 +26,7 @@ def bare(**changes: str) -> Answers:
         "is-enabled": ["disabled", "stopped", "0"],
         "import gatehouse.tool": ["1"],
         "platform.machine": ["3.13 x86_64", "0"],
+        "for c in restic": ["restic", "0"],
         "command -v": ["iptables", "0"],
         "docker exec": ["No such container", "1"],
         "sha256sum --quiet": ["1"],

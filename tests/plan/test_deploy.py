@@ -23,6 +23,7 @@ ORDER = [
     "Docker | Have the daemon running",
     "Secrets | Make the host's own secrets",
     "Secrets | Take over provider keys",
+    "Backup | Install restic",
     "Images | Pull the images",
     "The gatehouse command | Have Python",
     "The gatehouse command | Install the command",

@@ -11,7 +11,7 @@ from gatehouse.checks import secrets as checks
 from gatehouse.deploys.gateway import Gateway
 from gatehouse.providers import given
 from gatehouse.render import render
-from gatehouse.render.tree import COMPONENTS, SECRETS
+from gatehouse.render.tree import COMPONENTS, MOUNTED, SECRETS
 from gatehouse.settings import Invalid, Settings
 from tests.given import MACHINE, PROVIDER_KEY, model, rendered, settings
 from tests.unit.test_preflight import GOOD
@@ -114,12 +114,12 @@ def test_secrets_are_mounted_from_files_of_the_host() -> None:
     """compose.yaml names each secret and its file, and services use no other."""
     release = rendered().release
     top = yaml.safe_load(release["compose.yaml"].content)["secrets"]
-    assert top == {name: {"file": f"/etc/gatehouse/secrets/{name}"} for name in SECRETS}
+    assert top == {name: {"file": f"/etc/gatehouse/secrets/{name}"} for name in MOUNTED}
     used: set[str] = set()
     for component in COMPONENTS:
         services = yaml.safe_load(release[f"compose/{component}.yaml"].content)["services"]
         used |= {name for service in services.values() for name in service["secrets"]}
-    assert used == set(SECRETS)
+    assert used == set(MOUNTED)
 
 
 def test_every_secret_is_checked() -> None:

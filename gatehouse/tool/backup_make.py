@@ -1,0 +1,290 @@
+"""Making a backup: one snapshot of the database, the configuration and the secrets together.
+
+The dump is made into a folder of its own first, so that a dump that fails is no snapshot.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gatehouse import state
+from gatehouse.settings import Settings
+from gatehouse.tool import dump, restic, stack
+from gatehouse.tool.errors import CannotLookError, ProblemError
+from gatehouse.tool.progress import human
+from gatehouse.tool.restic import Repository
+from gatehouse.version import version
+
+NOUN = "backup"
+WORK = restic.FOLDER / "work"
+DUMP, GLOBALS, MANIFEST = "litellm.dump", "globals.sql", "manifest.json"
+CONFIGURATION = Path("/etc/gatehouse")
+STATE = Path("/var/lib/gatehouse/state")
+_CURRENT = Path("/opt/gatehouse/current")
+_SERVICES = ("litellm", "postgres", "redis")
+_MIB = 2**20
+
+Say = Callable[[str], None]
+# Bytes done and bytes in all, as far as restic knows by now.
+Moved = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A snapshot that was made."""
+
+    snapshot: str
+    seconds: float
+    dump_bytes: int
+    added_bytes: int
+    rows: dict[str, int]
+
+
+def kept() -> dict[str, Any]:
+    """Give what is remembered of backups: `good`, `last`, `verify`, `repository`, `shown`."""
+    return state.read(NOUN) or {}
+
+
+def remember(**changes: object) -> None:
+    """Add to what is remembered."""
+    found = kept()
+    found.pop("written", None)
+    state.write(NOUN, {**found, **changes})
+
+
+def make(  # noqa: PLR0913 - three have a default
+    settings: Settings,
+    repository: Repository,
+    say: Say,
+    *,
+    moved: Moved = lambda _done, _total: None,
+    tag: str = restic.TAG,
+    begin_anew: bool = False,
+) -> Made:
+    """Make a snapshot and remember it; raises as it fails, with older snapshots untouched.
+
+    `begin_anew`: make another repository where the one that is known is gone.
+    """
+    begin = time.monotonic()
+    try:
+        _prepared(repository, say, begin_anew=begin_anew)
+        with folder(WORK):
+            say("dumping the database")
+            enough_room(settings, repository)
+            rows = _collect(WORK)
+            size = (WORK / DUMP).stat().st_size
+            say(f"saving {human(size)} of database, the configuration and the secrets")
+            summary = _saved(repository, tag, moved)
+    except BaseException as error:
+        remember(last={"at": time.time(), "ok": False, "error": words(error)})
+        raise
+    made = Made(
+        snapshot=str(summary["snapshot_id"])[:8],
+        seconds=round(time.monotonic() - begin, 1),
+        dump_bytes=size,
+        added_bytes=int(summary.get("data_added", 0)),
+        rows=rows,
+    )
+    good = {"at": time.time(), **vars(made)}
+    first = kept().get("first") or good["at"]
+    remember(last={"at": good["at"], "ok": True, "error": ""}, good=good, first=first)
+    return made
+
+
+def prune(settings: Settings, repository: Repository) -> None:
+    """Forget what the policy does not keep, and remove its data; raises `ProblemError`."""
+    keep = {
+        "daily": settings.backup_keep_daily,
+        "weekly": settings.backup_keep_weekly,
+        "monthly": settings.backup_keep_monthly,
+    }
+    repository.unlock()
+    for tag in (restic.TAG, restic.TAG_BEFORE):
+        repository.run(
+            *("forget", "--host", restic.HOST, "--tag", tag, "--group-by", "host,tags"),
+            *(f"--keep-{each}={number}" for each, number in keep.items() if number),
+        )
+    repository.run("prune")
+
+
+def verify(repository: Repository, *, everything: bool = False) -> None:
+    """Check the repository, and read the part of it that is today's turn; remembers the result.
+
+    Every pack is read within a week. Raises `ProblemError`.
+    """
+    part = None if everything else time.localtime().tm_yday % restic.PARTS + 1
+    begin = time.monotonic()
+    error = ""
+    try:
+        repository.unlock()
+        repository.check(part)
+    except BaseException as problem:
+        error = words(problem)
+        raise
+    finally:
+        remember(
+            verify={
+                "at": time.time(),
+                "ok": not error,
+                "error": error,
+                "part": part,
+                "seconds": round(time.monotonic() - begin, 1),
+            }
+        )
+
+
+def measure(repository: Repository) -> None:
+    """Remember how many snapshots there are, and how large the repository is."""
+    snapshots = repository.snapshots()
+    stats = repository.document("stats", "--mode", "raw-data")
+    known = kept().get("repository") or {}
+    remember(
+        repository={
+            **known,
+            "location": repository.location,
+            "at": time.time(),
+            "snapshots": len(snapshots),
+            "bytes": int(stats["total_size"]),
+        }
+    )
+
+
+@contextmanager
+def folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder for root only; it is gone afterwards, and what a killed run left too."""
+    shutil.rmtree(path, ignore_errors=True)
+    try:
+        path.mkdir(mode=0o700, parents=True)
+    except OSError as error:
+        raise ProblemError(f"{path} cannot be made: {error.strerror}") from None
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def enough_room(settings: Settings, repository: Repository) -> None:
+    """Refuse where a dump, or what is new in the repository, would fill a disk.
+
+    Raises `ProblemError` with what is free and what is needed.
+    """
+    wanted = dump.size()
+    known = kept().get("good") or {}
+    # What is new in most of the dumps is little; the first one is new as a whole.
+    new = min(wanted, 2 * int(known.get("added_bytes", wanted)) + 16 * _MIB)
+    needs = [(restic.FOLDER, wanted)]
+    if repository.local:
+        needs.append((_existing(repository.local), new))
+    room(needs, settings.backup_reserve_mib)
+
+
+def room(needs: list[tuple[Path, int]], reserve_mib: int) -> None:
+    """Refuse where a file system does not hold that many bytes more and the reserve."""
+    by_device: dict[int, tuple[Path, int]] = {}
+    for path, size in needs:
+        device = path.stat().st_dev
+        first, before = by_device.get(device, (path, 0))
+        by_device[device] = (first, before + size)
+    for path, size in by_device.values():
+        free = shutil.disk_usage(path).free
+        if free < size + reserve_mib * _MIB:
+            raise ProblemError(
+                f"the disk of {path} has {human(free)} free, and {human(size)} are needed besides "
+                f"the {human(reserve_mib * _MIB)} that are left to others (backup_reserve_mib): "
+                "make room; nothing was written"
+            )
+
+
+def _existing(path: Path) -> Path:
+    """Give the path, or the nearest folder above it that there is."""
+    return next(each for each in (path, *path.parents) if each.exists())
+
+
+def _prepared(repository: Repository, say: Say, *, begin_anew: bool) -> None:
+    """Have a repository: the one that is known, or a first one."""
+    known = kept().get("repository") or {}
+    if repository.there():
+        repository.unlock()
+        if not known.get("id"):
+            remember(repository={"location": repository.location, "id": repository.id()})
+        return
+    if known.get("location") == repository.location and not begin_anew:
+        raise ProblemError(
+            f"the repository {repository.location}, which was there, is gone: mount its disk or "
+            "put it back; to begin another one: sudo gatehouse backup now --begin-anew"
+        )
+    say(f"making the repository {repository.location}")
+    if repository.local:
+        repository.local.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    repository.run("init")
+    remember(repository={"location": repository.location, "id": repository.id()})
+
+
+def _collect(target: Path) -> dict[str, int]:
+    """Write the dump and what it takes to know it; gives the rows in it."""
+    rows = dump.dump(target / DUMP, compress=False)
+    roles = stack.docker(
+        *("exec", stack.container("postgres")),
+        *("pg_dumpall", "-U", "litellm", "--globals-only"),
+    )
+    _write(target / GLOBALS, roles)
+    manifest = {
+        "made": time.time(),
+        "gatehouse": version(),
+        "release": _CURRENT.resolve().name,
+        "images": images(),
+        "rows": rows,
+        "dump_bytes": (target / DUMP).stat().st_size,
+    }
+    _write(target / MANIFEST, json.dumps(manifest, indent=1))
+    return rows
+
+
+def images() -> dict[str, str]:
+    """Give what the services run: service → image reference and id."""
+    names = [stack.container(service) for service in _SERVICES]
+    shown = stack.docker("inspect", "-f", "{{.Config.Image}} {{.Image}}", *names).splitlines()
+    return dict(zip(_SERVICES, shown, strict=True))
+
+
+def _saved(repository: Repository, tag: str, moved: Moved) -> dict[str, Any]:
+    summary: dict[str, Any] = {}
+
+    def told(line: dict[str, Any]) -> None:
+        if line.get("message_type") == "summary":
+            summary.update(line)
+        elif line.get("message_type") == "status":
+            moved(int(line.get("bytes_done", 0)), int(line.get("total_bytes", 0)))
+
+    paths = (WORK, _CURRENT.resolve(), CONFIGURATION, STATE)
+    try:
+        repository.run(
+            *("backup", "--json", "--host", restic.HOST, "--tag", tag),
+            *map(str, paths),
+            told=told,
+        )
+    except ProblemError:
+        # A snapshot that lacks something is none.
+        if summary.get("snapshot_id"):
+            with suppress(ProblemError):
+                repository.run("forget", str(summary["snapshot_id"]))
+        raise
+    return summary
+
+
+def _write(path: Path, text: str) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+
+
+def words(error: BaseException) -> str:
+    """Give what to remember of a failure, in one line."""
+    said = error.message if isinstance(error, ProblemError | CannotLookError) else repr(error)
+    return said.splitlines()[0][:300] if said else type(error).__name__

@@ -1,0 +1,273 @@
+"""restic, called so that no secret is in a command line: it reads the password from a file.
+
+Only what restic 0.14 knows is used.
+"""
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from pydantic import SecretStr
+
+from gatehouse.settings import Settings
+from gatehouse.tool.errors import CannotLookError, ProblemError
+from gatehouse.tool.here import SECRETS
+
+FOLDER = Path("/var/lib/gatehouse/backup")
+PASSWORD = SECRETS / "backup_password"
+# NAME=value lines for a repository that is elsewhere.
+CREDENTIALS = SECRETS / "backup_credentials"
+# Fixed, or a host that is renamed would keep its older snapshots for ever.
+HOST, TAG = "gatehouse", "gatehouse"
+# What was saved before a restore: kept beside the daily ones, by the same policy.
+TAG_BEFORE = "before-restore"
+_NAMES = re.compile(
+    r"(AWS|B2|AZURE|GOOGLE|OS|ST|SWIFT|RCLONE|RESTIC_REST)_[A-Z0-9_]{1,60}", re.ASCII
+)
+_NO_REPOSITORY = (
+    "unable to open config file",
+    "repository does not exist",
+    "is there a repository",
+)
+_PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "http_proxy", "https_proxy", "no_proxy")
+# Into so many parts it is read, one a day.
+PARTS = 7
+
+Told = Callable[[dict[str, Any]], None]
+
+
+class NoRepositoryError(ProblemError):
+    """There is no repository there."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """One repository and what opens it."""
+
+    location: str
+    password: Path = PASSWORD
+    credentials: dict[str, SecretStr] = field(default_factory=dict)
+
+    @property
+    def local(self) -> Path | None:
+        """The folder, where it is one of this host."""
+        return Path(self.location) if self.location.startswith("/") else None
+
+    def run(self, *words: str, told: Told | None = None) -> str:
+        """Run restic and give what it prints; `told` gets each JSON line as it comes.
+
+        Raises `CannotLookError` where there is no restic, `NoRepositoryError`, and `ProblemError`
+        with restic's own words.
+        """
+        lines = []
+        # A file, not a pipe: nobody has to read it while the other one is read.
+        with tempfile.TemporaryFile("w+", errors="replace") as complaints:
+            try:
+                process = subprocess.Popen(
+                    ["restic", *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=complaints,
+                    text=True,
+                    errors="replace",
+                    env=self._environment(),
+                )
+            except FileNotFoundError:
+                raise CannotLookError(
+                    "restic is missing on this host: apt-get install restic, or deploy again "
+                    "(pyinfra inventory deploy.py)"
+                ) from None
+            with process:
+                assert process.stdout  # noqa: S101 - asked for above
+                try:
+                    for line in process.stdout:
+                        if told and line.startswith("{"):
+                            told(json.loads(line))
+                        else:
+                            lines.append(line)
+                except BaseException:
+                    process.terminate()
+                    raise
+            complaints.seek(0)
+            complaint = complaints.read()
+        if process.returncode:
+            raise self._refused(words[0], complaint or "".join(lines))
+        return "".join(lines)
+
+    def fetch(self, snapshot: str, path: Path, target: Path) -> None:
+        """Write a file of a snapshot to `target`, for root only; raises as `run` does.
+
+        Not `restic restore`: that wants to give files to their owners, which the unit of a timer
+        may not.
+        """
+        handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            done = self._dumped(snapshot, path, file)
+        if done.returncode:
+            target.unlink()
+            raise self._refused("dump", done.stderr.decode(errors="replace"))
+
+    def read(self, snapshot: str, path: Path) -> bytes:
+        """Give a file of a snapshot, or a folder as a tar archive; raises as `run` does."""
+        done = self._dumped(snapshot, path, subprocess.PIPE)
+        if done.returncode:
+            raise self._refused("dump", done.stderr.decode(errors="replace"))
+        return done.stdout
+
+    def _dumped(
+        self, snapshot: str, path: Path, into: IO[bytes] | int
+    ) -> "subprocess.CompletedProcess[bytes]":
+        return subprocess.run(
+            ["restic", "dump", snapshot, str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=into,
+            stderr=subprocess.PIPE,
+            env=self._environment(),
+            check=False,
+        )
+
+    def document(self, *words: str) -> Any:  # noqa: ANN401 - any JSON
+        """Run restic with --json and read what it prints; raises as `run` does."""
+        return json.loads(self.run(*words, "--json") or "null")
+
+    def snapshots(self) -> list[dict[str, Any]]:
+        """Give the gateway's snapshots, the oldest first; raises as `run` does."""
+        found = self.document("snapshots", "--host", HOST) or []
+        return sorted(
+            (each for each in found if {TAG, TAG_BEFORE} & set(each.get("tags") or [])),
+            key=lambda each: str(each["time"]),
+        )
+
+    def snapshot(self, wanted: str = "latest") -> dict[str, Any]:
+        """Give one of them: by the begin of its id, or the last of the regular ones."""
+        found = self.snapshots()
+        if wanted == "latest":
+            mine = [each for each in found if TAG in each["tags"]]
+            if not mine:
+                raise ProblemError(f"no backup is in {self.location}: sudo gatehouse backup now")
+            return mine[-1]
+        mine = [each for each in found if each["id"].startswith(wanted)] if wanted else []
+        if len(mine) != 1:
+            what = "several snapshots begin" if mine else "no snapshot begins"
+            raise ProblemError(f"{what} with {wanted!r}: sudo gatehouse backup list")
+        return mine[0]
+
+    def there(self) -> bool:
+        """Tell whether the repository exists and opens; raises as `run` does otherwise."""
+        try:
+            self.run("cat", "config")
+        except NoRepositoryError:
+            return False
+        return True
+
+    def id(self) -> str:
+        """Give what tells this repository from any other; raises as `run` does."""
+        return str(json.loads(self.run("cat", "config"))["id"])
+
+    def unlock(self) -> None:
+        """Remove the locks of processes that are no more; those of living ones stay."""
+        self.run("unlock")
+
+    def check(self, part: int | None) -> None:
+        """Check the repository's structure and read a seventh of its data, or all (None)."""
+        subset = "--read-data" if part is None else f"--read-data-subset={part}/{PARTS}"
+        self.run("check", subset)
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+            "RESTIC_REPOSITORY": self.location,
+            "RESTIC_PASSWORD_FILE": str(self.password),
+            "RESTIC_CACHE_DIR": str(FOLDER / "cache"),
+            "RESTIC_PROGRESS_FPS": "1",
+            **{name: value.get_secret_value() for name, value in self.credentials.items()},
+        }
+
+    def _refused(self, word: str, complaint: str) -> ProblemError:
+        words = _plain(complaint)
+        low = words.lower()
+        if "wrong password" in low:
+            return ProblemError(
+                f"the repository {self.location} was made with another password than "
+                f"{self.password}: put the right one back"
+            )
+        if any(sign in low for sign in _NO_REPOSITORY):
+            return NoRepositoryError(f"there is no repository at {self.location}: {words}")
+        if "already locked" in low:
+            return ProblemError(f"another restic is at work in {self.location}: {words}")
+        return ProblemError(f"restic {word} failed: {words}")
+
+
+def here(settings: Settings) -> Repository:
+    """Give the repository that the settings name; raises `CannotLookError`."""
+    if not settings.backup_enabled:
+        raise CannotLookError(
+            "backups are switched off: set backup_enabled = True and deploy again"
+        )
+    return Repository(settings.backup_repository, PASSWORD, credentials())
+
+
+def credentials() -> dict[str, SecretStr]:
+    """Give what the operator gave for a repository elsewhere; raises `CannotLookError`."""
+    try:
+        return parse(CREDENTIALS.read_text())
+    except FileNotFoundError:
+        return {}
+
+
+def parse(text: str) -> dict[str, SecretStr]:
+    """Read NAME=value lines; raises `CannotLookError` without showing a value."""
+    found = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, separator, value = line.strip().removeprefix("export ").partition("=")
+        value = value.strip().strip("'\"")
+        if not separator or not value or not _NAMES.fullmatch(name):
+            shown = name if separator and re.fullmatch(r"\w+", name) else "the line"
+            raise CannotLookError(
+                f"line {number}: {shown} is none of restic's variables: expected NAME=value with a "
+                "name that begins with AWS_, B2_, AZURE_, GOOGLE_, OS_, ST_, SWIFT_, RCLONE_ or "
+                "RESTIC_REST_"
+            )
+        found[name] = SecretStr(value)
+    return found
+
+
+@contextmanager
+def elsewhere(location: str, password: SecretStr) -> Iterator[Repository]:
+    """Give a repository whose password is not this host's: kept in memory, in no file on disk."""
+    handle = os.memfd_create("password", 0)
+    try:
+        os.write(handle, password.get_secret_value().encode())
+        yield Repository(location, Path(f"/proc/{os.getpid()}/fd/{handle}"), credentials())
+    finally:
+        os.close(handle)
+
+
+def _plain(complaint: str) -> str:
+    """Give restic's complaint in one line; from 0.17 on it may be JSON."""
+    lines = []
+    for line in complaint.splitlines():
+        text = line.strip()
+        if text.startswith("{"):
+            try:
+                found = json.loads(text)
+                inner = found.get("error")
+                text = str(
+                    found.get("message")
+                    or (inner.get("message") if isinstance(inner, dict) else inner)
+                    or text
+                )
+            except ValueError:
+                pass
+        if text and text not in lines:
+            lines.append(text)
+    return " ".join(lines[-6:])[:500] or "it gave no reason"

@@ -1,0 +1,266 @@
+"""Backups on a real gateway: made, kept, damaged, refused, and seen to come back."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+
+from gatehouse.lab.common import ROOT
+from gatehouse.lab.workstation import Workstation
+from tests.lab.test_rotate import api
+from tests.waiting import wait_for
+
+FOLDER = "/var/lib/gatehouse/backup"
+REPOSITORY = f"{FOLDER}/repository"
+STATES = "/var/lib/gatehouse/state"
+SCRATCH = "docker ps -aq --filter name=gatehouse-drill"
+RESTIC = f"RESTIC_REPOSITORY={REPOSITORY} RESTIC_PASSWORD_FILE=/etc/gatehouse/secrets/backup_password restic"
+VALUE = "sk-stored-with-the-salt-key"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def backed_up(workstation: Workstation) -> Iterator[dict[str, Any]]:
+    """Give a first backup, of a gateway with a stored credential; nothing of it stays."""
+    body = {
+        "credential_name": "backup-test",
+        "credential_values": {"api_key": VALUE},
+        "credential_info": {},
+    }
+    api(workstation, "/credentials", body)
+    forget(workstation)
+    yield document(workstation, "backup now --json", "backup-now")
+    forget(workstation)
+    workstation.exec(
+        "curl -sSf -o /dev/null -X DELETE -H @- http://127.0.0.1:4000/credentials/backup-test",
+        text=f"Authorization: Bearer {workstation.exec('cat /etc/gatehouse/secrets/master_key').stdout}",
+    )
+
+
+def forget(workstation: Workstation) -> None:
+    """Have a host that never made a backup."""
+    workstation.exec(
+        f"systemctl stop gatehouse-backup gatehouse-drill; rm -rf {FOLDER}/* "
+        f"{STATES}/backup.json {STATES}/drill.json"
+    )
+
+
+def document(workstation: Workstation, words: str, schema: str) -> dict[str, Any]:
+    """Run a command and give its document, which is as its schema says."""
+    found: dict[str, Any] = json.loads(workstation.exec(f"gatehouse {words}").stdout)
+    jsonschema.validate(found, json.loads((ROOT / f"docs/schemas/{schema}.json").read_text()))
+    return found
+
+
+def failed(workstation: Workstation, words: str, code: int = 1) -> str:
+    """Run a command that does not work; give what it says, in one line."""
+    done = workstation.exec(f"gatehouse {words}", check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return " ".join((done.stdout + done.stderr).split())
+
+
+def states(workstation: Workstation) -> dict[str, str]:
+    """Give the states of the checks of backups."""
+    done = workstation.exec("gatehouse status --component backup --json", check=False)
+    return {
+        each["name"].removeprefix("backup: "): each["state"]
+        for each in json.loads(done.stdout)["checks"]
+    }
+
+
+def test_snapshot_holds_everything_together(
+    workstation: Workstation, backed_up: dict[str, Any]
+) -> None:
+    """Database, roles, manifest, release, settings and secrets with the salt key are in one."""
+    assert backed_up["rows"]["credentials"] == 1
+    assert backed_up["rows"]["users"] >= 1
+    found = document(workstation, "backup list --json", "backup-list")
+    assert [each["tags"] for each in found["snapshots"]] == [["gatehouse"]]
+    assert found["snapshots"][0]["id"] == backed_up["snapshot"]
+    assert found["bytes"] > 10_000
+    listed = workstation.exec(f"{RESTIC} ls latest").stdout
+    release = workstation.exec("readlink /opt/gatehouse/current").stdout.strip()
+    for path in (
+        f"{FOLDER}/work/litellm.dump",
+        f"{FOLDER}/work/globals.sql",
+        f"{FOLDER}/work/manifest.json",
+        f"{release}/compose.yaml",
+        "/etc/gatehouse/settings.json",
+        "/etc/gatehouse/secrets/salt_key",
+        "/etc/gatehouse/secrets/master_key",
+    ):
+        assert f"{path}\n" in listed
+    assert workstation.exec(f"ls {FOLDER}").stdout.split() == ["cache", "repository"]
+    assert workstation.exec(f"stat -c %a {REPOSITORY}/config").stdout == "400\n"
+
+
+def test_backup_is_told_and_password_is_in_nothing(workstation: Workstation) -> None:
+    """The password is shown to who asks for it, and is in no list of processes, log or state."""
+    password = workstation.exec("cat /etc/gatehouse/secrets/backup_password").stdout.strip()
+    shown = workstation.exec("gatehouse backup password").stdout.strip()
+    assert shown == password
+    seen = workstation.exec(
+        "gatehouse backup now --no-verify >/dev/null 2>&1 & "
+        "while kill -0 $! 2>/dev/null; do "
+        "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; sleep 0.1; done",
+        timeout_seconds=60,
+    ).stdout
+    assert "restic" in seen
+    assert password not in seen
+    assert VALUE not in seen
+    for place in (STATES, "/var/lib/gatehouse/audit.jsonl"):
+        assert workstation.exec(f"grep -r -- {password} {place}", check=False).returncode == 1
+    actions = [
+        e["action"] for e in json.loads(workstation.exec("gatehouse log --json").stdout)["entries"]
+    ]
+    assert {"backup now", "backup password"} <= set(actions)
+    assert states(workstation)["the last one is good and new"] == "ok"
+
+
+def test_policy_keeps_what_it_says(workstation: Workstation) -> None:
+    """Of four snapshots of older days and weeks, those go that no rule keeps; others' stay."""
+    workstation.exec(f"install -d {FOLDER}/old && echo old >{FOLDER}/old/file")
+    for day in ("2024-01-01", "2024-01-02", "2024-03-05", "2024-03-06"):
+        workstation.exec(
+            f"{RESTIC} backup --quiet --host gatehouse --tag gatehouse --time '{day} 02:00:00' {FOLDER}/old"
+        )
+    workstation.exec(
+        f"{RESTIC} backup --quiet --host gatehouse --tag mine {FOLDER}/old; rm -r {FOLDER}/old"
+    )
+    settings = "/etc/gatehouse/settings.json"
+    workstation.exec(f"cp -p {settings} /root/settings.json")
+    try:
+        workstation.exec(
+            f'sed -i -E \'s/(backup_keep_daily"): [0-9]+/\\1: 1/; s/(backup_keep_weekly"): [0-9]+/\\1: 0/; '
+            f"s/(backup_keep_monthly\"): [0-9]+/\\1: 3/' {settings}"
+        )
+        document(workstation, "backup prune --json", "backup-prune")
+    finally:
+        workstation.exec(f"mv /root/settings.json {settings}")
+    kept = json.loads(workstation.exec(f"{RESTIC} snapshots --json").stdout)
+    days = sorted(each["time"][:10] for each in kept if each["tags"] == ["gatehouse"])
+    assert days[:-1] == ["2024-01-02", "2024-03-06"]
+    assert len([each for each in kept if each["tags"] == ["mine"]]) == 1
+    workstation.exec(
+        f"{RESTIC} forget --quiet --tag mine --group-by tags --keep-last 1; "
+        f'{RESTIC} forget --quiet $({RESTIC} snapshots --json --tag mine | grep -o \'"short_id":"[^"]*\' | cut -d\'"\' -f4)'
+    )
+
+
+def test_drill_gets_everything_back(workstation: Workstation, backed_up: dict[str, Any]) -> None:
+    """Every row that was noted, and the stored credential with the saved salt key; nothing stays."""
+    found = document(workstation, "drill --json", "drill")
+    assert found["rows"]["users"] == backed_up["rows"]["users"]
+    assert found["credentials"] == 1
+    assert found["seconds"] > 0
+    assert workstation.exec(SCRATCH).stdout == ""
+    assert workstation.exec(f"ls {FOLDER}").stdout.split() == ["cache", "repository"]
+    assert workstation.exec("docker volume ls -q").stdout.split() == [
+        "gatehouse_postgres-data",
+        "gatehouse_redis-data",
+    ]
+    assert states(workstation)["it comes back"] == "ok"
+
+
+def test_killed_drill_leaves_nothing(workstation: Workstation) -> None:
+    """What its unit started goes with it, even when it was killed."""
+    workstation.exec("systemctl start --no-block gatehouse-drill")
+    wait_for(lambda: workstation.exec(SCRATCH).stdout, 60, "the scratch database")
+    workstation.exec("systemctl kill --signal=KILL gatehouse-drill")
+    wait_for(lambda: not workstation.exec(SCRATCH).stdout, 60, "its removal")
+    workstation.exec("systemctl reset-failed gatehouse-drill; systemctl start gatehouse-drill")
+    assert states(workstation)["it comes back"] == "ok"
+
+
+def test_credential_of_another_salt_key_is_seen(workstation: Workstation) -> None:
+    """A backup whose salt key does not open what is stored is no backup: the drill says so."""
+    salt = "/etc/gatehouse/secrets/salt_key"
+    workstation.exec(f"cp -p {salt} /root/salt_key && printf sk-salt-another-one >{salt}")
+    try:
+        workstation.exec("gatehouse backup now --no-verify")
+        said = failed(workstation, "drill")
+    finally:
+        workstation.exec(f"cat /root/salt_key >{salt}; rm /root/salt_key")
+    assert "1 of 1 stored credentials are not opened by the salt key" in said
+    assert states(workstation)["it comes back"] == "failure"
+    workstation.exec("gatehouse backup now --no-verify && gatehouse drill")
+
+
+def test_damaged_repository_is_seen(workstation: Workstation) -> None:
+    """A pack that lost its content is told by the drill and by the verification, and by checks."""
+    workstation.exec(f"cp -a {REPOSITORY} /root/repository")
+    try:
+        workstation.exec(
+            f"for pack in $(find {REPOSITORY}/data -type f); do chmod u+w $pack; "
+            "printf damaged | dd of=$pack bs=1 seek=64 conv=notrunc status=none; done"
+        )
+        failed(workstation, "drill")
+        assert states(workstation)["it comes back"] == "failure"
+        said = failed(workstation, "backup verify --all")
+        assert "restic check failed" in said
+        found = states(workstation)
+        assert found["what it holds can be read"] == "failure"
+        assert found["it comes back"] == "hushed"
+    finally:
+        workstation.exec(f"rm -rf {REPOSITORY} && mv /root/repository {REPOSITORY}")
+    workstation.exec("gatehouse backup verify --all && gatehouse drill")
+    assert set(states(workstation).values()) == {"ok"}
+
+
+def test_full_disk_harms_nothing(workstation: Workstation, backed_up: dict[str, Any]) -> None:
+    """A backup that does not fit is refused, or broken off: older ones and the gateway go on."""
+    settings = "/etc/gatehouse/settings.json"
+    before = workstation.exec(f"{RESTIC} snapshots --json | md5sum").stdout
+    workstation.exec(f"mv {FOLDER} /root/backup && install -d -m 700 {FOLDER}")
+    workstation.exec(
+        f"mount -t tmpfs -o size=24m,mode=700 none {FOLDER} && cp -a /root/backup/. {FOLDER}/"
+    )
+    workstation.exec(f"cp -p {settings} /root/settings.json")
+    try:
+        said = failed(workstation, "backup now")
+        assert "backup_reserve_mib" in said
+        assert states(workstation)["the last one is good and new"] == "failure"
+        # Now it is let begin, and the disk is full when restic writes.
+        workstation.exec(f"sed -i -E 's/(backup_reserve_mib\"): [0-9]+/\\1: 0/' {settings}")
+        workstation.exec(
+            'docker exec -i gatehouse-postgres-1 psql -U litellm -d litellm -qc "CREATE TABLE filler AS '
+            "SELECT encode(sha256(i::text::bytea), 'hex') AS a FROM generate_series(1, 150000) AS i; "
+            'ALTER TABLE filler ALTER a SET STORAGE PLAIN"'
+        )
+        said = failed(workstation, "backup now")
+        assert workstation.exec(f"ls {FOLDER}").stdout.split() == ["cache", "repository"]
+        assert (
+            workstation.exec(
+                "curl -sf http://127.0.0.1:4000/health/liveliness", check=False
+            ).returncode
+            == 0
+        )
+        assert workstation.exec(f"{RESTIC} snapshots --json | md5sum").stdout == before
+        workstation.exec(
+            "docker exec gatehouse-postgres-1 psql -U litellm -d litellm -qc 'DROP TABLE filler'"
+        )
+        workstation.exec("gatehouse backup now")
+    finally:
+        workstation.exec(
+            "docker exec gatehouse-postgres-1 psql -U litellm -d litellm -qc 'DROP TABLE IF EXISTS filler'"
+        )
+        workstation.exec(
+            f"mv /root/settings.json {settings}; umount {FOLDER} && rmdir {FOLDER} && mv /root/backup {FOLDER}"
+        )
+    workstation.exec("gatehouse backup now --no-verify")
+    assert set(states(workstation).values()) == {"ok"}
+
+
+def test_repository_that_is_away_is_missed(workstation: Workstation) -> None:
+    """Its disk is not mounted: no second repository is begun, and the check names the first."""
+    workstation.exec(f"mv {REPOSITORY} /root/repository")
+    try:
+        assert "is gone: mount its disk" in failed(workstation, "backup now")
+        found = states(workstation)
+        assert found["the repository is there"] == "failure"
+        assert found["the last one is good and new"] == "hushed"
+    finally:
+        workstation.exec(f"rm -rf {REPOSITORY}; mv /root/repository {REPOSITORY}")
+    workstation.exec("gatehouse backup now --no-verify")
