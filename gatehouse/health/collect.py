@@ -39,6 +39,7 @@ def collect(settings: Settings) -> Document:
         actions=gather.part("actions", gather.actions, troubles),
         timers=gather.part("timers", gather.timers, troubles),
         jobs=gather.part("jobs", gather.jobs, troubles) or [],
+        backups=gather.part("backups", lambda: gather.backups(settings), troubles),
         alerts=gather.part("alerts", lambda: gather.alerts(settings.alerts_url), troubles),
         troubles=troubles,
         seconds=round(time.time() - began, 3),

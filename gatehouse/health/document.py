@@ -182,6 +182,25 @@ class Space(Part):
     where: str = ""
 
 
+class Backups(Part):
+    """What is known of backups and of drills; null: it never happened."""
+
+    limit_seconds: float = Field(description="How old the last good one may be.")
+    good: float | None = Field(default=None, description="When the last good one was made.")
+    seconds: float | None = Field(default=None, description="How long that took.")
+    dump_bytes: int | None = Field(default=None, description="Size of its dump.")
+    ok: bool | None = Field(default=None, description="Whether the last try was good.")
+    error: str = Field(default="", description="Why it was not.")
+    snapshots: int | None = None
+    bytes: int | None = Field(default=None, description="What the repository takes.")
+    verified: float | None = Field(default=None, description="When it was last read.")
+    whole: bool | None = Field(default=None, description="Whether it could be.")
+    drilled: float | None = Field(default=None, description="When one last came back.")
+    drill_seconds: float | None = Field(default=None, description="How long that took.")
+    drill_ok: bool | None = Field(default=None, description="Whether the last drill was good.")
+    drill_error: str = Field(default="", description="Why it was not.")
+
+
 class Told(Part):
     """What the alerts' unit last did."""
 
@@ -214,6 +233,7 @@ class Document(Part):
     actions: Actions | None = None
     timers: list[Timer] | None = None
     jobs: list[Job] = []
+    backups: Backups | None = Field(default=None, description="null: they are switched off.")
     alerts: Told | None = None
     troubles: dict[str, str] = {}
 

@@ -17,6 +17,7 @@ from gatehouse.health import told
 from gatehouse.health.document import (
     Action,
     Actions,
+    Backups,
     Engine,
     Holder,
     Job,
@@ -208,6 +209,33 @@ def _words(kept: dict[str, Any]) -> str:
     changes = {key: kept[key] for key in ("added", "removed") if isinstance(kept.get(key), list)}
     words += [f"{len(names)} {key}" for key, names in changes.items() if names]
     return ", ".join(words)
+
+
+def backups(settings: Settings) -> Backups | None:
+    """Give what is remembered of backups and drills; None where there are to be none."""
+    if not settings.backup_enabled:
+        return None
+    found, drill = state.read("backup") or {}, state.read("drill") or {}
+    good, last, verify, place = (
+        found.get(name) or {} for name in ("good", "last", "verify", "repository")
+    )
+    came_back, tried = drill.get("good") or {}, drill.get("last") or {}
+    return Backups(
+        limit_seconds=settings.backup_age_hours * 3600,
+        good=good.get("at"),
+        seconds=good.get("seconds"),
+        dump_bytes=good.get("dump_bytes"),
+        ok=last.get("ok"),
+        error=last.get("error", ""),
+        snapshots=place.get("snapshots"),
+        bytes=place.get("bytes"),
+        verified=verify.get("at"),
+        whole=verify.get("ok"),
+        drilled=came_back.get("at"),
+        drill_seconds=came_back.get("seconds"),
+        drill_ok=tried.get("ok"),
+        drill_error=tried.get("error", ""),
+    )
 
 
 def alerts(to: str | None) -> Told | None:

@@ -51,6 +51,7 @@ class Collector:
             yield from _usage(found)
             yield from _keys(found)
             yield from _chores(found)
+            yield from _backups(found)
 
 
 def registry(document: Document | None, now: float, *, ready: bool) -> CollectorRegistry:
@@ -82,7 +83,10 @@ def _about(found: Document, now: float) -> Iterator[Metric]:
     yield _one("gatehouse_document_age_seconds", "How old the document is.", now - found.gathered)
     yield _one("gatehouse_document_stale", "Whether it is too old.", found.stale(now))
     yield _one("gatehouse_collect_duration_seconds", "How long it took.", found.seconds)
-    parts = ("status", "engines", "pools", "spaces", "usage", "keys", "actions", "timers", "jobs")
+    parts = (
+        *("status", "engines", "pools", "spaces", "usage", "keys", "actions", "timers", "jobs"),
+        "backups",
+    )
     yield _many(
         "gatehouse_part_readable",
         "Whether the collector could read a part of it.",
@@ -284,3 +288,25 @@ def _chores(found: Document) -> Iterator[Metric]:
             "Whether the last alert could be delivered.",
             found.alerts.trouble is None,
         )
+
+
+def _backups(found: Document) -> Iterator[Metric]:
+    of = found.backups
+    if not of:
+        return
+    for name, meaning, value in (
+        ("backup_age_limit_seconds", "How old the last good backup may be.", of.limit_seconds),
+        ("backup_timestamp_seconds", "When the last good backup was made.", of.good),
+        ("backup_duration_seconds", "How long it took.", of.seconds),
+        ("backup_dump_bytes", "Size of the database's dump in it.", of.dump_bytes),
+        ("backup_ok", "Whether the last backup could be made.", of.ok),
+        ("backup_snapshots", "How many snapshots can be gone back to.", of.snapshots),
+        ("backup_repository_bytes", "What the repository takes.", of.bytes),
+        ("backup_verify_timestamp_seconds", "When a part of it was last read.", of.verified),
+        ("backup_verify_ok", "Whether that part is whole.", of.whole),
+        ("drill_timestamp_seconds", "When a backup last came back in a drill.", of.drilled),
+        ("drill_duration_seconds", "How long that took.", of.drill_seconds),
+        ("drill_ok", "Whether the last drill got everything back.", of.drill_ok),
+    ):
+        if value is not None:
+            yield _one(f"gatehouse_{name}", meaning, value)

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from gatehouse.health.document import Checked, Document, Engine, Pool, Space, State
 from gatehouse.health.metrics import drifted
 from gatehouse.health.ready import Ready
+from gatehouse.tool.progress import human
 from gatehouse.tool.show import span
 
 _THOUSAND = 1000
@@ -296,6 +297,7 @@ _ENVIRONMENT = Environment(
 _ENVIRONMENT.globals |= {"doing": doing}
 _ENVIRONMENT.filters |= {
     "count": count,
+    "human": human,
     "money": money,
     "relative": relative,
     "size": size,

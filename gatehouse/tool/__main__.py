@@ -61,6 +61,10 @@ COMMANDS = {
         "gatehouse.tool.probe:probe",
         "Find out what the offered models can do.",
     ),
+    "restore": (
+        "gatehouse.tool.restore:restore",
+        "Go back to a backup, here or on a host that is new.",
+    ),
     "secrets": (
         "gatehouse.tool.secrets:secrets",
         "Rotate the host's own secrets, and take over providers' keys.",

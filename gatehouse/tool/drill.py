@@ -2,13 +2,11 @@
 
 import fcntl
 import json
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -16,7 +14,7 @@ from pydantic import SecretStr
 
 from gatehouse import state
 from gatehouse.settings import Settings
-from gatehouse.tool import backup_make, dump, here, restic, scratch, show
+from gatehouse.tool import backup_make, dump, here, restic, rotation, scratch, show
 from gatehouse.tool.audited import audited
 from gatehouse.tool.backup_documents import DrillDone
 from gatehouse.tool.backup_make import DUMP, MANIFEST, WORK, Say
@@ -32,7 +30,6 @@ _DATABASE = "drill"
 _DOCKER = Path("/var/lib/docker")
 # A database takes more room than its dump: indexes, and its journal.
 _TIMES = 3
-_ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command()
@@ -54,7 +51,7 @@ def drill(*, record: bool, as_json: bool) -> None:  # noqa: ARG001 - the timer's
         if not as_json:
             click.echo(f"  {line}")
 
-    with audited("drill"), _alone(), _endings_raise():
+    with audited("drill"), _alone(), rotation.endings_raise():
         done = _remembered(settings, repository, say)
     if as_json:
         show.emit(done)
@@ -140,18 +137,3 @@ def _alone() -> Iterator[None]:
         except BlockingIOError:
             raise CannotLookError("another drill is at work on this host: wait for it") from None
         yield
-
-
-@contextmanager
-def _endings_raise() -> Iterator[None]:
-    """Have the scratch database removed by whatever ends this, too."""
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = {each: signal.signal(each, stop) for each in _ENDINGS}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

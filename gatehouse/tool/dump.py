@@ -69,23 +69,39 @@ def dump(
     return counted
 
 
-def load(source: Path, database: str = "litellm", *, server: str = "postgres") -> None:
+def load(
+    source: Path, database: str = "litellm", *, server: str = "postgres", keep: bool = False
+) -> None:
     """Put a dump in the place of the database; whoever calls has stopped LiteLLM.
 
     It is restored into a new database beside the old one, whose name it takes in one transaction
     when it is whole; only then the old one is dropped. Raises `ProblemError`: nothing has changed.
+    `keep`: the old one stays for `put_back` until `forget`.
     """
     loading, old = database + LOADING, database + REPLACED
     # What a load that was killed has left.
     drop(old, server=server)
     try:
         fill(source, loading, server=server)
-        _swap(loading, database, old, server)
+        _swap(loading, database, old, server, keep=keep)
     except BaseException:
         # A server that is gone is told of by the first error.
         with suppress(ProblemError):
             drop(loading, server=server)
         raise
+
+
+def put_back(database: str = "litellm", *, server: str = "postgres") -> None:
+    """Put the database back that `load` has kept, if it has; raises `ProblemError`."""
+    old = database + REPLACED
+    there = _sql(f"SELECT count(*) FROM pg_database WHERE datname = '{old}'", server)  # noqa: S608 - our own name
+    if there.strip() == "1":
+        _swap(old, database, database + LOADING, server, keep=False)
+
+
+def forget(database: str = "litellm", *, server: str = "postgres") -> None:
+    """Drop what `load` has kept; raises `ProblemError`."""
+    drop(database + REPLACED, server=server)
 
 
 def fill(source: Path, database: str, *, server: str = "postgres") -> None:
@@ -170,11 +186,12 @@ def _listed(source: Path, server: str) -> None:
         _inside(server, "pg_restore", "--format=custom", "--list", source=file)
 
 
-def _swap(new: str, database: str, old: str, server: str) -> None:
-    """Give `new` the database's name; both renames happen or none. The old one goes with it.
+def _swap(new: str, database: str, old: str, server: str, *, keep: bool) -> None:
+    """Give `new` the database's name; both renames happen or none. The old one goes unless `keep`.
 
     One call: when this process is killed meanwhile, the server does the rest.
     """
+    gone = f'\\set ON_ERROR_STOP 0\nDROP DATABASE IF EXISTS "{old}" WITH (FORCE);'
     statement = f"""
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname IN ('{database}', '{new}') AND pid <> pg_backend_pid() \\g /dev/null
@@ -183,8 +200,7 @@ SELECT format('ALTER DATABASE %I RENAME TO %I', datname, '{old}')
     FROM pg_database WHERE datname = '{database}' \\gexec
 ALTER DATABASE "{new}" RENAME TO "{database}";
 COMMIT;
-\\set ON_ERROR_STOP 0
-DROP DATABASE IF EXISTS "{old}" WITH (FORCE);
+{"" if keep else gone}
 """  # noqa: S608 - the names are this code's own
     for attempt in range(1, _SWAPS + 1):
         try:

@@ -194,9 +194,11 @@ class Repository:
         words = _plain(complaint)
         low = words.lower()
         if "wrong password" in low:
+            which = f"{self.password}: put the right one back"
+            if self.password.is_relative_to("/proc"):
+                which = "the one that was given"
             return ProblemError(
-                f"the repository {self.location} was made with another password than "
-                f"{self.password}: put the right one back"
+                f"the repository {self.location} was made with another password than {which}"
             )
         if any(sign in low for sign in _NO_REPOSITORY):
             return NoRepositoryError(f"there is no repository at {self.location}: {words}")

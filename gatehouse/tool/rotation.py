@@ -68,7 +68,7 @@ def rotate(names: Sequence[str], settings: Settings, say: Say) -> None:
         _put_back(settings, say)
         _presuppose(names, settings)
         try:
-            with _endings_raise():
+            with endings_raise():
                 say("making new values")
                 for name in names:
                     _stage(ROTATED[name])
@@ -207,7 +207,7 @@ def _put_back(settings: Settings, say: Say) -> list[str]:
     if not names:
         return []
     say("an earlier rotation was broken off: putting the old values back")
-    with _endings_ignored():
+    with endings_ignored():
         for name in names:
             write(_path(ROTATED[name]), _read(_old(ROTATED[name])))
         for service in {ROTATED[name].service for name in names} - {None}:
@@ -234,7 +234,7 @@ def _alone() -> Iterator[None]:
 
 
 @contextmanager
-def _endings_raise() -> Iterator[None]:
+def endings_raise() -> Iterator[None]:
     """Turn a cut connection or a `kill` into an exception, so that the old values come back."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -249,7 +249,8 @@ def _endings_raise() -> Iterator[None]:
 
 
 @contextmanager
-def _endings_ignored() -> Iterator[None]:
+def endings_ignored() -> Iterator[None]:
+    """Finish what puts an old state back, whoever wants it ended."""
     before = {each: signal.signal(each, signal.SIG_IGN) for each in _ENDINGS}
     try:
         yield

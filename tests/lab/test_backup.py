@@ -30,8 +30,15 @@ def backed_up(workstation: Workstation) -> Iterator[dict[str, Any]]:
     }
     api(workstation, "/credentials", body)
     forget(workstation)
-    yield document(workstation, "backup now --json", "backup-now")
-    forget(workstation)
+    try:
+        yield document(workstation, "backup now --json", "backup-now")
+    finally:
+        forget(workstation)
+        unstore(workstation)
+
+
+def unstore(workstation: Workstation) -> None:
+    """Remove the stored credential."""
     workstation.exec(
         "curl -sSf -o /dev/null -X DELETE -H @- http://127.0.0.1:4000/credentials/backup-test",
         text=f"Authorization: Bearer {workstation.exec('cat /etc/gatehouse/secrets/master_key').stdout}",

@@ -320,6 +320,7 @@ def test_empty_host_says_so() -> None:
             actions={"counts": {}, "last": []},
             timers=[],
             jobs=[],
+            backups=None,
             alerts=None,
         )
     )
@@ -329,7 +330,24 @@ def test_empty_host_says_so() -> None:
         "not looked at yet: gatehouse keys check",
         "Nobody has changed anything yet",
         "No timer is set",
-        "none: nothing on this host makes them yet",
+        "none: they are switched off (backup_enabled)",
+    ):
+        assert sentence in words, sentence
+
+
+def test_backups_are_told_as_they_are() -> None:
+    """Good ones in a line; one that failed, is damaged or did not come back in plain words."""
+    words = text(shown())
+    assert "12 snapshots, 64.0 MB" in words
+    assert "came back in 17 s, 2 d ago" in words
+    limit = {"limit_seconds": 26 * 3600}
+    assert "none yet: gatehouse backup now" in text(shown(backups=limit))
+    bad = {"ok": False, "error": "no space", "whole": False, "drill_ok": False, "good": 1.0}
+    words = text(shown(backups=limit | bad | {"drill_error": "rows are missing"}))
+    for sentence in (
+        "the last one failed: no space",
+        "it is damaged: gatehouse backup verify --all",
+        "it did not come back: rows are missing",
     ):
         assert sentence in words, sentence
 

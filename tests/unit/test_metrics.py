@@ -123,6 +123,19 @@ def test_values_are_in_bytes_and_seconds() -> None:
     assert value(found, "gatehouse_document_age_seconds") == pytest.approx(12, abs=2)
 
 
+def test_backups_are_measured() -> None:
+    """Ages, sizes and results; what never happened is no zero."""
+    found = document()
+    assert value(found, "gatehouse_backup_repository_bytes") == 64_000_000
+    assert value(found, "gatehouse_drill_ok") == 1
+    age = time.time() - value(found, "gatehouse_backup_timestamp_seconds")
+    assert age == pytest.approx(9 * 3600, abs=20)
+    never = exported(document(backups={"limit_seconds": 3600}))
+    assert "gatehouse_backup_timestamp_seconds" not in never
+    assert "gatehouse_drill_ok" not in never
+    assert "gatehouse_backup_ok" not in exported(document(backups=None))
+
+
 def test_part_that_cannot_be_read_is_no_zero() -> None:
     """What is not known is not told as nothing; that it is not known is."""
     found = document(usage=None, engines=None, troubles={"usage": "x", "engines": "y"})

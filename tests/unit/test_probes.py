@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from gatehouse.checks import every, findings
+from gatehouse.checks.backup import known
 from gatehouse.checks.docker import STACK
 from gatehouse.checks.host import disk
 from gatehouse.checks.litellm import SELFTEST, address
@@ -36,6 +37,7 @@ DOCUMENTS = probes.documents(S, rendered())
 GATEWAY = probe("gateway", address(S), SELFTEST)
 CACHE = probe("cache", "127.0.0.1", str(S.redis_port))
 LOGIN = probe("login", address(S), S.litellm_admin_user)
+BACKUP = known(S)
 LEAKS = probe("leaks", S.models_dir)
 SILENT = {
     check.command: "" for check in every(S) if check.command not in probes.answers(S, rendered())
@@ -184,6 +186,11 @@ BROKEN: list[tuple[str, Change, str]] = [
     (CACHE, put("info", "used_memory", value=str(321 * 2**20)), "redis: memory within its limit"),
     (CACHE, put("info", "evicted_keys", value="100"), "redis: large enough"),
     (CACHE, put("anonymous", value="$-1"), "redis: refuses without its password"),
+    (BACKUP, put("backup", "there", value=False), "backup: the repository is there"),
+    (BACKUP, put("backup", "backup", "last", "ok", value=False), "backup: the last one is good and new"),
+    (BACKUP, put("backup", "backup", "verify", "ok", value=False), "backup: what it holds can be read"),
+    (BACKUP, put("backup", "drill", "last", "ok", value=False), "backup: it comes back"),
+    (BACKUP, put("backup", "backup", "shown", value=None), "backup: its password is kept elsewhere"),
     (LEAKS, put("places", value=["a secret shows in ps"]), "secrets: visible nowhere else"),
 ]  # fmt: skip
 
@@ -196,13 +203,13 @@ def test_answer_fails_its_check_and_no_other(command: str, change: Change, name:
 
 def test_every_check_of_a_probe_is_shown_failing() -> None:
     """No check of a probe is missing in the list above, but those that only have to get answers."""
-    known = {check.name for check in every(S) if check.command in DOCUMENTS}
+    every_one = {check.name for check in every(S) if check.command in DOCUMENTS}
     shown = {name for _, _, name in BROKEN}
-    assert known - shown == {
+    assert every_one - shown == {
         "postgres: answers",
         "litellm: healthy",
         "litellm: its version may be used",
-    } | {name for name in known if name.startswith("network: inner")}
+    } | {name for name in every_one if name.startswith("network: inner")}
 
 
 def test_nothing_fails_where_all_is_right() -> None:

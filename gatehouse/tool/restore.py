@@ -1,0 +1,190 @@
+"""`gatehouse restore`: back to a snapshot, here or on a host that is new."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import click
+from pydantic import SecretStr
+
+from gatehouse.settings import Settings
+from gatehouse.tool import backup_make, dump, here, lock, restic, restore_make, rotation, show
+from gatehouse.tool.audited import audited
+from gatehouse.tool.backup_documents import Restored
+from gatehouse.tool.drill import manifest_of
+from gatehouse.tool.errors import CannotLookError
+from gatehouse.tool.restic import Repository
+
+_LONGEST = 4096
+# Somebody uses the gateway, if there is one of these.
+_USED = ("keys", "teams", "models", "credentials")
+
+
+@click.command()
+@click.argument("snapshot", default="latest")
+@click.option(
+    "--to-empty-host",
+    is_flag=True,
+    help="A host that is new: its own secrets give way to those of the snapshot.",
+)
+@click.option(
+    "--repository",
+    metavar="PLACE",
+    help="Another repository than the settings name; its password comes on standard input.",
+)
+@click.option(
+    "--secrets",
+    "with_secrets",
+    is_flag=True,
+    help="In place: the master key, the web interface's password and providers' keys, too.",
+)
+@click.option("--without-saving", is_flag=True, help="Do not save the present state before.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@show.json_option
+def restore(  # noqa: PLR0913 - one for each option
+    *,
+    snapshot: str,
+    to_empty_host: bool,
+    repository: str | None,
+    with_secrets: bool,
+    without_saving: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Go back to SNAPSHOT (the newest regular one), with the way back kept open.
+
+    \b
+    sudo gatehouse backup list
+    sudo gatehouse restore 1234abcd
+    sudo gatehouse restore --to-empty-host --repository sftp:nas:/srv/backup <password.txt
+
+    In place: the present state is saved as a snapshot first; the database comes back, and the salt
+    key with it, without which stored credentials are lost. What was rotated since stays, unless
+    --secrets is given. If the gateway does not come up, the state from before serves again.
+
+    On a host that is new: deploy first, then restore. The same keys work, the web interface's
+    password and the providers' keys are those of the snapshot.
+
+    Exit codes: 0 restored, 1 it did not work (the state from before serves), 2 nothing was begun.
+    """  # noqa: D301 - click's mark for a block that stays as it is
+    here.be_root("restore")
+    settings = here.settings()
+    with _from(settings, repository) as source:
+        found = source.snapshot(snapshot)
+        manifest = manifest_of(source, str(found["id"]))
+        present = dump.counts()
+        if to_empty_host and (used := [noun for noun in _USED if present.get(noun)]):
+            raise CannotLookError(
+                f"this host is not empty, it has {', '.join(f'{present[n]} {n}' for n in used)}: "
+                "leave --to-empty-host away, and the present state is saved first"
+            )
+        size = int(manifest["dump_bytes"])
+        _preview(found, manifest, present, as_json=as_json)
+        here.confirm("Restore it? The gateway is down meanwhile.", yes=yes)
+        plan = restore_make.Plan(
+            snapshot=str(found["id"]),
+            rows=manifest["rows"],
+            all_secrets=to_empty_host or with_secrets,
+            folders=to_empty_host,
+        )
+
+        def say(line: str) -> None:
+            if not as_json:
+                click.echo(f"  {line}")
+
+        begin = time.monotonic()
+        with (
+            audited("restore", snapshot=str(found["short_id"])),
+            lock.held("restore"),
+            rotation.endings_raise(),
+        ):
+            _room(settings, size)
+            saved = None
+            # A new host has nothing to save, and the repository may be another host's own.
+            if not without_saving and not to_empty_host:
+                say("saving the present state")
+                mine = restic.here(settings)
+                saved = backup_make.make(settings, mine, say, tag=restic.TAG_BEFORE).snapshot
+            done = restore_make.carry_out(settings, source, plan, say)
+            if to_empty_host and source.location == settings.backup_repository:
+                # From now on this host adds to that repository.
+                word = SecretStr(source.password.read_text().strip())
+                rotation.write(restic.PASSWORD, word)
+    document = Restored(
+        snapshot=str(found["short_id"]),
+        seconds=round(time.monotonic() - begin, 1),
+        downtime_seconds=done.downtime_seconds,
+        rows=done.rows,
+        secrets=done.secrets,
+        saved=saved,
+    )
+    if as_json:
+        show.emit(document)
+        return
+    click.echo(
+        f"snapshot {document.snapshot} serves, after {show.span(document.downtime_seconds)} "
+        "without an answer"
+    )
+    if saved:
+        click.echo(f"back to what was there before: sudo gatehouse restore {saved} --secrets")
+
+
+@contextmanager
+def _from(settings: Settings, location: str | None) -> Iterator[Repository]:
+    """Give the repository of the settings, or another one with the password that is given."""
+    if location is None:
+        yield restic.here(settings)
+        return
+    with ExitStack() as stack:
+        yield stack.enter_context(restic.elsewhere(location, _password(location)))
+
+
+def _password(location: str) -> SecretStr:
+    """Read a repository's password without showing it; raises `CannotLookError`."""
+    if os.isatty(0):
+        text = str(click.prompt(f"password of {location}", hide_input=True, err=True))
+    else:
+        text = sys.stdin.read(_LONGEST)
+    if not text.strip():
+        raise CannotLookError(f"no password of {location} came on standard input")
+    return SecretStr(text.strip())
+
+
+def _preview(
+    found: dict[str, object],
+    manifest: dict[str, object],
+    present: dict[str, int],
+    *,
+    as_json: bool,
+) -> None:
+    """Show what comes back, and what is there now."""
+    if as_json:
+        return
+    noted = manifest["rows"]
+    assert isinstance(noted, dict)  # noqa: S101 - a manifest of ours
+    images = backup_make.images()
+    click.echo(
+        f"snapshot {found['short_id']} of {str(found['time'])[:19].replace('T', ' ')}, made by "
+        f"release {manifest['release']}"
+    )
+    table = show.table("rows", "now", "then", right=("now", "then"))
+    for noun in {**noted, **present}:
+        table.add_row(noun, str(present.get(noun, 0)), str(noted.get(noun, 0)))
+    show.console().print(table)
+    then = manifest.get("images")
+    if isinstance(then, dict) and then.get("litellm") != images["litellm"]:
+        click.echo(
+            f"LiteLLM was {str(then.get('litellm')).split()[0]} then, and is "
+            f"{images['litellm'].split()[0]} now: the database is migrated, which cannot be undone "
+            "but by a restore"
+        )
+
+
+def _room(settings: Settings, size: int) -> None:
+    """Refuse where neither the dump nor a second database has room; raises `ProblemError`."""
+    backup_make.room(
+        [(restic.FOLDER, size), (restore_make.DOCKER, restore_make.TIMES * size)],
+        settings.backup_reserve_mib,
+    )

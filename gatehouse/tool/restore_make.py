@@ -1,0 +1,245 @@
+"""Putting a snapshot in force: fetched whole first, then switched, proven, or put back."""
+
+import io
+import os
+import subprocess
+import tarfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from pydantic import SecretStr
+
+from gatehouse.checks import every
+from gatehouse.settings import Settings
+from gatehouse.tool import backup_make, checking, dump, here, restic, rotation, scratch, stack
+from gatehouse.tool.backup_make import DUMP, GLOBALS, WORK, Say
+from gatehouse.tool.doors import DOORS
+from gatehouse.tool.errors import CannotLookError, ProblemError
+from gatehouse.tool.restic import Repository
+
+FOLDER = restic.FOLDER / "restore"
+DOCKER = Path("/var/lib/docker")
+# The new database stands beside the old one for a while.
+TIMES = 3
+SALT = "salt_key"
+# What people and clients know the gateway by. What its parts tell each other stays the host's own.
+KNOWN = ("master_key", "ui_password")
+_PROVIDERS = "providers"
+_KEYS = Path("/etc/gatehouse/keys")
+_DECLARED = Path("/var/lib/gatehouse/state/declared.json")
+_COMPONENTS = ("secrets", "postgres", "redis", "litellm")
+_SETTLE_SECONDS = 60
+_POLL_SECONDS = 3
+_FLUSH = 'REDISCLI_AUTH="$(cat /run/secrets/redis_password)" redis-cli --no-auth-warning flushall'
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to come back: a snapshot with the rows that were noted in it.
+
+    `all_secrets`: not the salt key only. `folders`: the values of delivered keys, and what was ever
+    declared, as a host that is new needs them.
+    """
+
+    snapshot: str
+    rows: Mapping[str, int]
+    all_secrets: bool
+    folders: bool
+
+
+@dataclass
+class Done:
+    """What came back."""
+
+    rows: dict[str, int]
+    downtime_seconds: float
+    secrets: list[str] = field(default_factory=list)
+
+
+def carry_out(settings: Settings, source: Repository, plan: Plan, say: Say) -> Done:
+    """Put a snapshot in force, and prove it; raises `ProblemError` with the old state in force."""
+    with backup_make.folder(FOLDER) as folder:
+        say("fetching the snapshot")
+        source.fetch(plan.snapshot, WORK / DUMP, folder / DUMP)
+        source.fetch(plan.snapshot, WORK / GLOBALS, folder / GLOBALS)
+        secrets = _secrets(source, plan)
+        files = _files(source, plan)
+        old = {path: _value(path) for path in secrets}
+        begin = time.monotonic()
+        try:
+            _switch(settings, folder, secrets, say)
+            rows = _prove(settings, plan, say)
+        except BaseException as error:
+            say("it did not work: putting the state from before back")
+            _back(settings, old)
+            reason = backup_make.words(error)
+            raise ProblemError(f"the state from before serves again. {reason}") from error
+        downtime = round(time.monotonic() - begin, 1)
+        dump.forget()
+        for path, content in files.items():
+            _write(path, content)
+    return Done(rows, downtime, [str(path.relative_to(here.SECRETS)) for path in secrets])
+
+
+def _secrets(source: Repository, plan: Plan) -> dict[Path, SecretStr]:
+    """Give the secrets of the snapshot that are to come back and differ: path → value."""
+    found = {}
+    for name, content in _members(source, plan.snapshot, here.SECRETS).items():
+        wanted = name == SALT or (
+            plan.all_secrets and (name in KNOWN or name.startswith(f"{_PROVIDERS}/"))
+        )
+        path = here.SECRETS / name
+        value = SecretStr(content.decode().strip())
+        if wanted and _value(path) != value:
+            found[path] = value
+    return found
+
+
+def _files(source: Repository, plan: Plan) -> dict[Path, bytes]:
+    """Give what else a host that is new needs: path → content."""
+    if not plan.folders:
+        return {}
+    found = {
+        _KEYS / name: content
+        for name, content in _members(source, plan.snapshot, _KEYS).items()
+        if "/" not in name
+    }
+    folder = _members(source, plan.snapshot, _DECLARED.parent)
+    if declared := folder.get(_DECLARED.name):
+        found[_DECLARED] = declared
+    return found
+
+
+def _members(source: Repository, snapshot: str, folder: Path) -> dict[str, bytes]:
+    """Give the plain files of a folder in a snapshot, by their path in it."""
+    archive = source.read(snapshot, folder)
+    found = {}
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for member in tar:
+            # restic names them from the root or from the folder, as its version has it.
+            name = PurePosixPath("/", member.name)
+            inside = name.relative_to(folder) if name.is_relative_to(folder) else name
+            file = tar.extractfile(member) if member.isreg() else None
+            if file and ".." not in inside.parts:
+                found[str(inside).lstrip("/")] = file.read()
+    return found
+
+
+def _switch(settings: Settings, folder: Path, secrets: Mapping[Path, SecretStr], say: Say) -> None:
+    say("stopping litellm: open answers are finished first")
+    stack.docker("stop", stack.container("litellm"))
+    say("loading the database")
+    _roles(folder / GLOBALS)
+    # The present one stays beside it until the new one has proved itself.
+    dump.load(folder / DUMP, keep=True)
+    for path, value in secrets.items():
+        rotation.write(path, value)
+    _start(settings, say)
+
+
+def _start(settings: Settings, say: Say) -> None:
+    """Bring the schema up to date, forget what was cached of another time, and serve."""
+    say("bringing the database's schema up to date")
+    name = stack.container("litellm-migrate")
+    seconds = settings.litellm_start_timeout_seconds
+    try:
+        done = subprocess.run(
+            ["docker", "start", "--attach", name],
+            capture_output=True,
+            check=False,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        raise ProblemError(f"litellm-migrate is not done after {seconds} s") from None
+    if done.returncode:
+        raise ProblemError(
+            f"litellm-migrate failed; its last lines:\n{stack.tail('litellm-migrate')}"
+        )
+    stack.docker("exec", stack.container("redis"), "sh", "-c", _FLUSH)
+    say("starting litellm")
+    stack.docker("start", stack.container("litellm"))
+    stack.wait_healthy("litellm", seconds)
+
+
+def _prove(settings: Settings, plan: Plan, say: Say) -> dict[str, int]:
+    """See that every row is there, that doors open and credentials too, and that checks hold."""
+    say("counting rows, opening doors and stored credentials")
+    rows = dump.counts()
+    lost = [
+        f"{rows.get(n, 0)} {n} of {count}"
+        for n, count in plan.rows.items()
+        if rows.get(n, 0) < count
+    ]
+    if lost:
+        raise ProblemError(f"rows are missing: {', '.join(lost)}")
+    for door, name in (("master", "master_key"), ("ui", "ui_password")):
+        if not DOORS[door](settings, here.secret(name)):
+            raise ProblemError(f"the {door} secret is refused")
+    scratch.opened(settings, here.secret(SALT))
+    checks = [
+        each for each in every(settings) if each.component in _COMPONENTS and not each.thorough
+    ]
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while True:
+        found, _ = checking.look(checks)
+        failing = [f"{each.name}: {each.found}" for each in found.checks if each.state == "failure"]
+        if not failing:
+            return rows
+        if time.monotonic() > deadline:
+            raise ProblemError(f"checks fail: {'; '.join(failing)}")
+        time.sleep(_POLL_SECONDS)
+
+
+def _back(settings: Settings, old: Mapping[Path, SecretStr | None]) -> None:
+    """Put the state from before back; raises `ProblemError` where not even that works."""
+    with rotation.endings_ignored():
+        stack.docker("stop", stack.container("litellm"))
+        dump.put_back()
+        for path, value in old.items():
+            if value is None:
+                path.unlink(missing_ok=True)
+            else:
+                rotation.write(path, value)
+        _start(settings, lambda _line: None)
+
+
+def _roles(source: Path) -> None:
+    """Make the roles that the snapshot's server had besides LiteLLM's own, where they are not."""
+    mine = (" litellm;", " litellm ")
+    lines = [
+        line
+        for line in source.read_text().splitlines()
+        if line.startswith(("CREATE ROLE", "ALTER ROLE", "GRANT"))
+        and not any(m in line for m in mine)
+    ]
+    if lines:
+        # A role that is there is an error to psql, and as it should be.
+        stack.docker(
+            *("exec", "-i", stack.container("postgres")),
+            *("psql", "-X", "-q", "-U", "litellm", "-d", "postgres"),
+            text="\n".join(lines) + "\n",
+        )
+
+
+def _value(path: Path) -> SecretStr | None:
+    try:
+        return SecretStr(path.read_text().strip())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CannotLookError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file in one step, with the folder's group where others may read."""
+    new = path.with_name(f".{path.name}.restored")
+    new.unlink(missing_ok=True)
+    mode = 0o640 if path == _DECLARED else 0o600
+    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    with os.fdopen(handle, "wb") as file:
+        os.fchown(handle, 0, path.parent.stat().st_gid)
+        os.fchmod(handle, mode)
+        file.write(content)
+    new.replace(path)

@@ -1,0 +1,192 @@
+"""A backup comes back: in place, with the way back kept open, and on a host that is new."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from gatehouse.lab.common import ROOT
+from gatehouse.lab.images import LabImages
+from gatehouse.lab.progress import Progress
+from gatehouse.lab.settings import overrides
+from gatehouse.lab.workstation import Workstation
+from tests.deploying import deploy
+from tests.lab.conftest import failing
+from tests.lab.test_backup import FOLDER, document, forget
+from tests.lab.test_dump import sql
+from tests.lab.test_rotate import api
+from tests.waiting import wait_for
+
+KEY = "sk-restore-test-0123456789"
+SECRETS = "/etc/gatehouse/secrets"
+SPENT = f"SELECT count(*) FROM \"LiteLLM_SpendLogs\" WHERE api_key = encode(sha256('{KEY}'), 'hex')"
+LOGIN = """
+curl -s -o /dev/null -w '%{http_code}' -H 'Content-Type: application/json' -d @- \
+  http://127.0.0.1:4000/v2/login <<BODY
+{"username": "admin", "password": "$(cat /etc/gatehouse/secrets/ui_password)"}
+BODY"""
+
+
+def asked(workstation: Workstation) -> int:
+    """Ask the gateway with the virtual key; gives the status."""
+    body = {"model": "chat-selftest-builtin", "messages": [{"role": "user", "content": "?"}]}
+    return int(
+        workstation.exec(
+            "curl -s -o /dev/null -w '%{http_code}' -H @- -H 'Content-Type: application/json' "
+            f"-d '{json.dumps(body)}' http://127.0.0.1:4000/v1/chat/completions",
+            text=f"Authorization: Bearer {KEY}",
+        ).stdout
+    )
+
+
+def used(workstation: Workstation) -> None:
+    """Have a gateway with a key, a user, a stored credential and spend."""
+    api(workstation, "/user/new", {"user_id": "restore-user", "auto_create_key": False})
+    api(
+        workstation,
+        "/key/generate",
+        {"key": KEY, "key_alias": "restore-test", "user_id": "restore-user"},
+    )
+    stored = {"api_key": "sk-stored-elsewhere"}
+    api(
+        workstation,
+        "/credentials",
+        {"credential_name": "restore-test", "credential_values": stored, "credential_info": {}},
+    )
+    assert asked(workstation) == 200
+    wait_for(lambda: sql(workstation, SPENT) == "1", 60, "the spend of one request")
+
+
+def unused(workstation: Workstation) -> None:
+    """Take it away again."""
+    master = workstation.exec(f"cat {SECRETS}/master_key").stdout
+    workstation.exec(
+        "curl -s -o /dev/null -X DELETE -H @- http://127.0.0.1:4000/credentials/restore-test",
+        text=f"Authorization: Bearer {master}",
+    )
+    api(workstation, "/key/delete", {"key_aliases": ["restore-test"]})
+    api(workstation, "/user/delete", {"user_ids": ["restore-user"]})
+
+
+@pytest.fixture(scope="module")
+def snapshot(workstation: Workstation) -> Iterator[str]:
+    """Give a snapshot of a gateway that is used."""
+    forget(workstation)
+    used(workstation)
+    yield str(document(workstation, "backup now --json", "backup-now")["snapshot"])
+    unused(workstation)
+    forget(workstation)
+
+
+def test_gateway_comes_back_in_place(workstation: Workstation, snapshot: str) -> None:
+    """A key and a user that were deleted work again, spend is there, and what came since is kept."""
+    unused(workstation)
+    assert asked(workstation) == 401
+    before = workstation.exec(f"sha256sum {SECRETS}/*").stdout
+    found = document(workstation, f"restore {snapshot} --yes --json", "restore")
+    assert found["rows"]["credentials"] == 1
+    assert found["secrets"] == []
+    assert asked(workstation) == 200
+    assert int(sql(workstation, SPENT)) >= 1
+    assert sql(
+        workstation, "SELECT user_id FROM \"LiteLLM_UserTable\" WHERE user_id = 'restore-user'"
+    )
+    assert workstation.exec(f"sha256sum {SECRETS}/*").stdout == before
+    listed = document(workstation, "backup list --json", "backup-list")["snapshots"]
+    assert {each["id"]: each["tags"] for each in listed}[found["saved"]] == ["before-restore"]
+    assert workstation.exec(f"ls {FOLDER}").stdout.split() == ["cache", "repository"]
+    assert failing(workstation) == []
+
+
+def test_restore_that_fails_leaves_the_state_from_before(
+    workstation: Workstation, snapshot: str
+) -> None:
+    """A gateway that does not come up with the snapshot serves with what it had."""
+    api(workstation, "/user/new", {"user_id": "restore-later", "auto_create_key": False})
+    # Nobody is let in any more: the doors do not open, and the way back is taken.
+    broken = "/root/broken"
+    workstation.exec(
+        f"install -d {broken} && cat >{broken}/docker && chmod 755 {broken}/docker",
+        text="#!/bin/sh\n"
+        f'if [ "$1 $2" = "start gatehouse-litellm-1" ] && [ ! -e {broken}/done ]; then\n'
+        f'    touch {broken}/done; echo "no such image" >&2; exit 1\nfi\nexec /usr/bin/docker "$@"\n',
+    )
+    try:
+        done = workstation.exec(
+            f"PATH={broken}:$PATH gatehouse restore {snapshot} --yes --without-saving", check=False
+        )
+    finally:
+        workstation.exec(f"rm -r {broken}")
+    assert done.returncode == 1
+    assert "the state from before serves again. `docker start` failed: no such image" in done.stderr
+    assert sql(
+        workstation, "SELECT user_id FROM \"LiteLLM_UserTable\" WHERE user_id = 'restore-later'"
+    )
+    assert asked(workstation) == 200
+    assert workstation.exec(f"ls {FOLDER}").stdout.split() == ["cache", "repository"]
+    last = json.loads(workstation.exec("gatehouse log --json -n 5").stdout)["entries"]
+    assert ("restore", "failed") in [(each["action"], each["result"]) for each in last]
+    api(workstation, "/user/delete", {"user_ids": ["restore-later"]})
+
+
+def test_restore_asks_and_refuses(workstation: Workstation, snapshot: str) -> None:
+    """Nothing is begun without a yes, on a host that is in use, or with a wrong password."""
+    done = workstation.exec(f"gatehouse restore {snapshot}", check=False)
+    assert (done.returncode, "say --yes" in done.stderr) == (2, True)
+    assert "restic" not in done.stdout
+    done = workstation.exec("gatehouse restore --to-empty-host --yes", check=False)
+    assert (done.returncode, "this host is not empty" in done.stderr) == (2, True)
+    place = f"--repository {FOLDER}/repository"
+    done = workstation.exec(f"gatehouse restore {place} --yes", check=False, text="wrong\n")
+    assert (done.returncode, "another password" in done.stderr) == (1, True)
+    done = workstation.exec("gatehouse restore ffffffff --yes", check=False)
+    assert (done.returncode, "no snapshot begins" in done.stderr) == (1, True)
+
+
+@pytest.fixture
+def new_host(lab_images: LabImages, archive: Path, progress: Progress) -> Iterator[Workstation]:
+    """A second workstation, just deployed."""
+    with Workstation.start(
+        "restored",
+        image=lab_images.host,
+        preload=lab_images,
+        settings=overrides(lab_images, archive),
+        progress=progress,
+    ) as started:
+        with progress.step("provisioning it"):
+            deploy(started)
+        yield started
+
+
+def test_gateway_comes_back_on_a_new_host(
+    workstation: Workstation, snapshot: str, new_host: Workstation
+) -> None:
+    """With the repository and its password: keys, spend, the web interface and credentials."""
+    password = workstation.exec(f"cat {SECRETS}/backup_password").stdout
+    moved = workstation.exec(f"tar -C {FOLDER} -cf - repository | base64 -w 0").stdout
+    new_host.exec("base64 -d | tar -C /root -xf - && mv /root/repository /root/old", text=moved)
+    assert asked(new_host) == 401
+    own = new_host.exec(f"cat {SECRETS}/salt_key").stdout
+    done = new_host.exec(
+        f"gatehouse restore {snapshot} --to-empty-host --repository /root/old --yes --json",
+        text=password,
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    jsonschema.validate(found, json.loads((ROOT / "docs/schemas/restore.json").read_text()))
+    assert set(found["secrets"]) == {"master_key", "salt_key", "ui_password"}
+    assert new_host.exec(f"cat {SECRETS}/salt_key").stdout != own
+    for name in ("master_key", "salt_key", "ui_password"):
+        theirs = workstation.exec(f"sha256sum <{SECRETS}/{name}").stdout
+        assert new_host.exec(f"sha256sum <{SECRETS}/{name}").stdout == theirs
+    assert asked(new_host) == 200
+    assert int(sql(new_host, SPENT)) >= 1
+    assert new_host.exec(LOGIN).stdout == "200"
+    # Its own backups, with its own repository, come back as well: credentials with this salt key.
+    new_host.exec("gatehouse backup now")
+    assert document(new_host, "drill --json", "drill")["credentials"] == 1
+    assert failing(new_host) == []
+    again = deploy(new_host)
+    assert again.changed == []
