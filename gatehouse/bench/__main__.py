@@ -1,4 +1,4 @@
-"""`python -m gatehouse.bench`: measure deploys, checks, the gateway and engines on a workstation.
+"""`python -m gatehouse.bench`: measure deploys, checks, backups, the gateway and engines.
 
 Exit code 0: the limits and aims were reached; 1: one was not; 2: it could not be measured.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from docker.errors import DockerException
 
-from gatehouse.bench import cold, deploy, gateway, overhead, status
+from gatehouse.bench import backup, cold, deploy, gateway, overhead, status
 from gatehouse.bench.contestants import Contestant, contestants, workers
 from gatehouse.bench.station import Deploy, provision, station
 from gatehouse.bench.table import Report
@@ -28,7 +28,7 @@ this machine: the ratios mean more than the figures, and more cores let the work
 stock start has one worker, as LiteLLM's quickstart starts it. Both run the same image against the
 same database, which virtual keys need. The prompts vary, so no cache answers. The two are
 measured in turns; the other one idles meanwhile and writes its log of requests when it is due."""
-PARTS = ("deploy", "status", "gateway", "overhead", "engines")
+PARTS = ("deploy", "status", "gateway", "overhead", "engines", "backup")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -82,6 +82,11 @@ def _gateway_alone(
             held.append(_show(deploy.run(workstation, fresh, progress, rounds=options.rounds)))
         if "status" in parts:
             held.append(_show(status.run(workstation, progress, rounds=options.rounds)))
+        if "backup" in parts:
+            size = options.megabytes
+            held.append(
+                _show(backup.run(workstation, progress, rounds=options.rounds, megabytes=size))
+            )
         if "gateway" in parts or "overhead" in parts:
             note = NOTE.format(workers=workers(workstation), cores=os.cpu_count())
             _show(Report(textwrap.fill(note, 100), held=True))
@@ -150,6 +155,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--connections", type=_at_least(1), default=20, help="clients at a time (default: 20)"
+    )
+    parser.add_argument(
+        "--megabytes",
+        type=_at_least(1),
+        default=1000,
+        help="size of the database that is saved and restored (default: 1000)",
     )
     parser.add_argument("--keep", action="store_true", help="leave the workstation for a look")
     return parser

@@ -88,6 +88,7 @@ def restore(  # noqa: PLR0913 - one for each option
             rows=manifest["rows"],
             all_secrets=to_empty_host or with_secrets,
             folders=to_empty_host,
+            migrate=_litellm(manifest) != backup_make.images()["litellm"],
         )
 
         def say(line: str) -> None:
@@ -173,13 +174,19 @@ def _preview(
     for noun in {**noted, **present}:
         table.add_row(noun, str(present.get(noun, 0)), str(noted.get(noun, 0)))
     show.console().print(table)
-    then = manifest.get("images")
-    if isinstance(then, dict) and then.get("litellm") != images["litellm"]:
+    then = _litellm(manifest)
+    if then != images["litellm"]:
         click.echo(
-            f"LiteLLM was {str(then.get('litellm')).split()[0]} then, and is "
+            f"LiteLLM was {then.split()[0]} then, and is "
             f"{images['litellm'].split()[0]} now: the database is migrated, which cannot be undone "
             "but by a restore"
         )
+
+
+def _litellm(manifest: dict[str, object]) -> str:
+    """Give what LiteLLM was when a snapshot was made: image reference and id."""
+    found = manifest.get("images")
+    return str(found.get("litellm") if isinstance(found, dict) else "") or "unknown"
 
 
 def _room(settings: Settings, size: int) -> None:

@@ -40,13 +40,14 @@ class Plan:
     """What is to come back: a snapshot with the rows that were noted in it.
 
     `all_secrets`: not the salt key only. `folders`: the values of delivered keys, and what was ever
-    declared, as a host that is new needs them.
+    declared, as a host that is new needs them. `migrate`: another LiteLLM made it than runs now.
     """
 
     snapshot: str
     rows: Mapping[str, int]
     all_secrets: bool
     folders: bool
+    migrate: bool
 
 
 @dataclass
@@ -69,7 +70,7 @@ def carry_out(settings: Settings, source: Repository, plan: Plan, say: Say) -> D
         old = {path: _value(path) for path in secrets}
         begin = time.monotonic()
         try:
-            _switch(settings, folder, secrets, say)
+            _switch(settings, plan, folder, secrets, say)
             rows = _prove(settings, plan, say)
         except BaseException as error:
             say("it did not work: putting the state from before back")
@@ -127,7 +128,9 @@ def _members(source: Repository, snapshot: str, folder: Path) -> dict[str, bytes
     return found
 
 
-def _switch(settings: Settings, folder: Path, secrets: Mapping[Path, SecretStr], say: Say) -> None:
+def _switch(
+    settings: Settings, plan: Plan, folder: Path, secrets: Mapping[Path, SecretStr], say: Say
+) -> None:
     say("stopping litellm: open answers are finished first")
     stack.docker("stop", stack.container("litellm"))
     say("loading the database")
@@ -136,11 +139,21 @@ def _switch(settings: Settings, folder: Path, secrets: Mapping[Path, SecretStr],
     dump.load(folder / DUMP, keep=True)
     for path, value in secrets.items():
         rotation.write(path, value)
+    if plan.migrate:
+        _migrate(settings, say)
     _start(settings, say)
 
 
 def _start(settings: Settings, say: Say) -> None:
-    """Bring the schema up to date, forget what was cached of another time, and serve."""
+    """Forget what was cached of another time, and serve."""
+    stack.docker("exec", stack.container("redis"), "sh", "-c", _FLUSH)
+    say("starting litellm")
+    stack.docker("start", stack.container("litellm"))
+    stack.wait_healthy("litellm", settings.litellm_start_timeout_seconds)
+
+
+def _migrate(settings: Settings, say: Say) -> None:
+    """Bring the schema up to date, as a deploy does; raises `ProblemError`."""
     say("bringing the database's schema up to date")
     name = stack.container("litellm-migrate")
     seconds = settings.litellm_start_timeout_seconds
@@ -157,10 +170,6 @@ def _start(settings: Settings, say: Say) -> None:
         raise ProblemError(
             f"litellm-migrate failed; its last lines:\n{stack.tail('litellm-migrate')}"
         )
-    stack.docker("exec", stack.container("redis"), "sh", "-c", _FLUSH)
-    say("starting litellm")
-    stack.docker("start", stack.container("litellm"))
-    stack.wait_healthy("litellm", seconds)
 
 
 def _prove(settings: Settings, plan: Plan, say: Say) -> dict[str, int]:
