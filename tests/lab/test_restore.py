@@ -85,7 +85,7 @@ def test_gateway_comes_back_in_place(workstation: Workstation, snapshot: str) ->
     """A key and a user that were deleted work again, spend is there, and what came since is kept."""
     unused(workstation)
     assert asked(workstation) == 401
-    before = workstation.exec(f"sha256sum {SECRETS}/*").stdout
+    before = workstation.exec(f"find {SECRETS} -type f | sort | xargs sha256sum").stdout
     found = document(workstation, f"restore {snapshot} --yes --json", "restore")
     assert found["rows"]["credentials"] == 1
     assert found["secrets"] == []
@@ -94,7 +94,7 @@ def test_gateway_comes_back_in_place(workstation: Workstation, snapshot: str) ->
     assert sql(
         workstation, "SELECT user_id FROM \"LiteLLM_UserTable\" WHERE user_id = 'restore-user'"
     )
-    assert workstation.exec(f"sha256sum {SECRETS}/*").stdout == before
+    assert workstation.exec(f"find {SECRETS} -type f | sort | xargs sha256sum").stdout == before
     listed = document(workstation, "backup list --json", "backup-list")["snapshots"]
     assert {each["id"]: each["tags"] for each in listed}[found["saved"]] == ["before-restore"]
     assert workstation.exec(f"ls {FOLDER}").stdout.split() == ["cache", "repository"]
