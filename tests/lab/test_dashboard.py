@@ -214,6 +214,26 @@ def test_page_answers_only_its_own_names_and_questions(workstation: Workstation)
         assert codes == ["200", "421", "405", "405"]
 
 
+def test_page_serves_no_path_but_its_own(workstation: Workstation) -> None:
+    """Nobody gets out of the folder of static files, however the way is written; nor a listing."""
+    ask = "curl -s --path-as-is -o /dev/null -w '%{http_code} ' "
+    up = ("..", "%2e%2e", "..%2f..", "..%5c..", "....//")
+    paths = [
+        *(f"/static/{each}/{each}/{each}/{each}/{each}/etc/passwd" for each in up),
+        *("/static//etc/passwd", "/static/", "/static", "/../status.json", "/.git/config", "//etc"),
+        *("/metrics/../status.json", "/docs", "/openapi.json", "/status.json/", "/%00"),
+    ]
+    urls = " ".join(f"'http://127.0.0.1:{port}{path}'" for port in (8181, 9090) for path in paths)
+    script = f'for url in {urls}; do {ask} "$url"; done'
+    codes = workstation.exec(script).stdout.split()
+    assert len(codes) == 2 * len(paths)
+    assert set(codes) <= {"400", "404", "405", "307"}, dict(zip(2 * paths, codes, strict=True))
+    body = workstation.exec(
+        "curl -s --path-as-is -L http://127.0.0.1:8181/static/../../../../../../../etc/passwd"
+    ).stdout
+    assert "root:" not in body
+
+
 def test_no_secret_is_shown(workstation: Workstation) -> None:
     """Nothing that is served holds what a file of secrets holds."""
     served = workstation.exec(
