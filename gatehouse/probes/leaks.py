@@ -14,6 +14,8 @@ from gatehouse.probes.common import containers, docker, tell
 
 SECRETS = Path("/etc/gatehouse/secrets")
 OURS = ("/opt/gatehouse", "/var/lib/gatehouse")
+# What restic writes, gigabytes of it; nothing in it can be read.
+ENCRYPTED = ("/var/lib/gatehouse/backup/repository", "/var/lib/gatehouse/backup/cache")
 LOG_LINES = 1000
 MOST_BYTES = 16 * 2**20
 SHORTEST = 8
@@ -58,7 +60,7 @@ def main() -> None:
     wanted = needles()
     found = [each["Id"] for each in containers()]
     logs = f"logs?stdout=true&stderr=true&tail={LOG_LINES}"
-    passed = ["/opt/gatehouse/venvs", *sys.argv[1:]]
+    passed = ["/opt/gatehouse/venvs", *ENCRYPTED, *sys.argv[1:]]
 
     def places() -> list[str]:
         searched: dict[str, Iterator[bytes]] = {

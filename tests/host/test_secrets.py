@@ -7,7 +7,10 @@ from gatehouse.providers import given
 from gatehouse.settings import Settings
 from tests.host.conftest import lines
 
-OWN = ["master_key", "postgres_password", "redis_password", "salt_key", "ui_password"]
+OWN = [
+    *("backup_password", "master_key", "postgres_password", "redis_password"),
+    *("salt_key", "ui_password"),
+]
 DIRECTORY = "/etc/gatehouse/secrets"
 # The secrets are grep's patterns by file; it says only whether one of them was found.
 SEARCH = """
