@@ -88,6 +88,9 @@ def _packages(gateway: Gateway) -> Iterator[str]:
     if source:
         has = gateway.found.engine or "none"
         yield f"Docker would be installed from {source} (the host has {has})"
+    look = "command -v restic"
+    if gateway.settings.backup_enabled and host.get_fact(Run, command=look)["rc"]:
+        yield "restic would be installed"
     found = host.get_fact(Paths, paths=list(DIRECTORIES))
     for path in DIRECTORIES:
         if path not in found:

@@ -216,48 +216,46 @@ def test_damaged_repository_is_seen(workstation: Workstation) -> None:
     assert set(states(workstation).values()) == {"ok"}
 
 
-def test_full_disk_harms_nothing(workstation: Workstation, backed_up: dict[str, Any]) -> None:
+def test_full_disk_harms_nothing(workstation: Workstation) -> None:
     """A backup that does not fit is refused, or broken off: older ones and the gateway go on."""
-    settings = "/etc/gatehouse/settings.json"
-    before = workstation.exec(f"{RESTIC} snapshots --json | md5sum").stdout
+    settings, before = "/etc/gatehouse/settings.json", snapshots(workstation)
     workstation.exec(f"mv {FOLDER} /root/backup && install -d -m 700 {FOLDER}")
     workstation.exec(
-        f"mount -t tmpfs -o size=24m,mode=700 none {FOLDER} && cp -a /root/backup/. {FOLDER}/"
+        f"mount -t tmpfs -o size=64m,mode=700 none {FOLDER} && cp -a /root/backup/. {FOLDER}/ && "
+        f"cp -p {settings} /root/settings.json"
     )
-    workstation.exec(f"cp -p {settings} /root/settings.json")
     try:
-        said = failed(workstation, "backup now")
-        assert "backup_reserve_mib" in said
+        assert "backup_reserve_mib" in failed(workstation, "backup now")
         assert states(workstation)["the last one is good and new"] == "failure"
-        # Now it is let begin, and the disk is full when restic writes.
-        workstation.exec(f"sed -i -E 's/(backup_reserve_mib\"): [0-9]+/\\1: 0/' {settings}")
+        # There is room when it begins, and none when restic writes.
         workstation.exec(
-            'docker exec -i gatehouse-postgres-1 psql -U litellm -d litellm -qc "CREATE TABLE filler AS '
-            "SELECT encode(sha256(i::text::bytea), 'hex') AS a FROM generate_series(1, 150000) AS i; "
-            'ALTER TABLE filler ALTER a SET STORAGE PLAIN"'
+            f"sed -i -E 's/(backup_reserve_mib\"): [0-9]+/\\1: 0/' {settings} && "
+            "install -d /root/full && cat >/root/full/restic && chmod 755 /root/full/restic",
+            text=f"#!/bin/sh\n[ $1 != backup ] || cat /dev/zero >{FOLDER}/filler\n"
+            'exec /usr/bin/restic "$@"\n',
         )
-        said = failed(workstation, "backup now")
-        assert workstation.exec(f"ls {FOLDER}").stdout.split() == ["cache", "repository"]
-        assert (
-            workstation.exec(
-                "curl -sf http://127.0.0.1:4000/health/liveliness", check=False
-            ).returncode
-            == 0
-        )
-        assert workstation.exec(f"{RESTIC} snapshots --json | md5sum").stdout == before
+        done = workstation.exec("PATH=/root/full:$PATH gatehouse backup now", check=False)
+        assert done.returncode == 1
+        assert "no space left on device" in done.stderr
+        assert workstation.exec(f"ls {FOLDER}").stdout.split() == ["cache", "filler", "repository"]
+        workstation.exec("curl -sSf http://127.0.0.1:4000/health/liveliness")
+        assert snapshots(workstation) == before
         workstation.exec(
-            "docker exec gatehouse-postgres-1 psql -U litellm -d litellm -qc 'DROP TABLE filler'"
+            f"rm {FOLDER}/filler && gatehouse backup now && gatehouse backup verify --all"
         )
-        workstation.exec("gatehouse backup now")
     finally:
         workstation.exec(
-            "docker exec gatehouse-postgres-1 psql -U litellm -d litellm -qc 'DROP TABLE IF EXISTS filler'"
-        )
-        workstation.exec(
-            f"mv /root/settings.json {settings}; umount {FOLDER} && rmdir {FOLDER} && mv /root/backup {FOLDER}"
+            f"mv /root/settings.json {settings}; rm -rf /root/full; umount {FOLDER} && "
+            f"rmdir {FOLDER} && mv /root/backup {FOLDER}"
         )
     workstation.exec("gatehouse backup now --no-verify")
     assert set(states(workstation).values()) == {"ok"}
+
+
+def snapshots(workstation: Workstation) -> list[str]:
+    """Give the snapshots that there are."""
+    found = json.loads(workstation.exec(f"{RESTIC} snapshots --no-lock --json").stdout)
+    return [each["id"] for each in found]
 
 
 def test_repository_that_is_away_is_missed(workstation: Workstation) -> None:
