@@ -12,6 +12,7 @@ _FOLDER = "/var/lib/gatehouse/bench"
 _PLAIN = "bench_plain"
 _POSTGRES = "docker exec -i gatehouse-postgres-1"
 _PSQL = f"{_POSTGRES} psql -U litellm -XAtq -v ON_ERROR_STOP=1"
+_DATA = "  of it until the data are back"
 _ROW_BYTES = 1000
 # A column whose text does not repeat itself, as ids and metadata do not.
 _FILL = """
@@ -54,6 +55,7 @@ def run(workstation: Workstation, progress: Progress, *, rounds: int, megabytes:
             timed("gatehouse restore", "gatehouse restore --yes --json --without-saving")
             said = json.loads(workstation.exec("cat /run/bench.out").stdout)
             down.append(float(said["downtime_seconds"]))
+            times.setdefault(_DATA, []).append(float(said["data_seconds"]))
             timed("gatehouse drill", "gatehouse drill")
     finally:
         workstation.exec(f"rm -rf {_FOLDER}; {_PSQL} -d litellm", text=_EMPTY)
@@ -67,7 +69,8 @@ def report(times: dict[str, Spread], down: Spread, megabytes: int) -> Report:
     for name, spread in times.items():
         beside = dump if "backup" in name else plain
         times_as = ratio(spread, beside)
-        aimed = name.startswith(("gatehouse backup", "gatehouse restore"))
+        # LiteLLM's start is the same for a database of any size, and pg_restore starts nobody.
+        aimed = name.startswith("gatehouse backup") or name == _DATA
         held = held and (not aimed or times_as <= AIM)
         shown = "" if spread in (dump, plain) else f"{times_as:.2f}"
         rows.append((name, spread.text(), shown, f"{AIM:.0f}" if aimed else ""))

@@ -50,6 +50,9 @@ class Restored(BaseModel):
 
     snapshot: str = Field(description="restic's short id")
     seconds: float = Field(description="how long it took")
+    data_seconds: float = Field(
+        description="how long it took to fetch the data and to have them in force"
+    )
     downtime_seconds: float = Field(description="how long nobody was served")
     rows: dict[str, int] = Field(description="rows that came back, by what they are")
     secrets: list[str] = Field(description="secrets that came back with it")

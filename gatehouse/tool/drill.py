@@ -17,7 +17,7 @@ from gatehouse.settings import Settings
 from gatehouse.tool import backup_make, dump, here, restic, rotation, scratch, show
 from gatehouse.tool.audited import audited
 from gatehouse.tool.backup_documents import DrillDone
-from gatehouse.tool.backup_make import DUMP, MANIFEST, WORK, Say
+from gatehouse.tool.backup_make import DUMP, GLOBALS, MANIFEST, WORK, Say
 from gatehouse.tool.errors import CannotLookError, ProblemError
 from gatehouse.tool.progress import human
 from gatehouse.tool.restic import Repository
@@ -92,6 +92,9 @@ def tried(settings: Settings, repository: Repository, say: Say) -> DrillDone:
         say(f"fetching {human(size)} of snapshot {found['short_id']}")
         repository.fetch(snapshot, WORK / DUMP, folder / DUMP)
         salt = SecretStr(repository.read(snapshot, SALT).decode().strip())
+        for path in map(Path, found["paths"]):
+            # The dump is read already, and is the largest by far.
+            repository.readable(snapshot, path / GLOBALS if path == WORK else path)
         say("restoring it into a scratch database")
         with scratch.server(settings) as server:
             dump.fill(folder / DUMP, _DATABASE, server=server)

@@ -121,6 +121,12 @@ class Repository:
             raise self._refused("dump", done.stderr.decode(errors="replace"))
         return done.stdout
 
+    def readable(self, snapshot: str, path: Path) -> None:
+        """Read a file or a folder of a snapshot to its end; raises as `run` does."""
+        done = self._dumped(snapshot, path, subprocess.DEVNULL)
+        if done.returncode:
+            raise self._refused("dump", done.stderr.decode(errors="replace"))
+
     def _dumped(
         self, snapshot: str, path: Path, into: IO[bytes] | int
     ) -> "subprocess.CompletedProcess[bytes]":

@@ -116,6 +116,7 @@ def restore(  # noqa: PLR0913 - one for each option
     document = Restored(
         snapshot=str(found["short_id"]),
         seconds=round(time.monotonic() - begin, 1),
+        data_seconds=done.data_seconds,
         downtime_seconds=done.downtime_seconds,
         rows=done.rows,
         secrets=done.secrets,

@@ -55,12 +55,14 @@ class Done:
     """What came back."""
 
     rows: dict[str, int]
+    data_seconds: float
     downtime_seconds: float
     secrets: list[str] = field(default_factory=list)
 
 
 def carry_out(settings: Settings, source: Repository, plan: Plan, say: Say) -> Done:
     """Put a snapshot in force, and prove it; raises `ProblemError` with the old state in force."""
+    data = time.monotonic()
     with backup_make.folder(FOLDER) as folder:
         say("fetching the snapshot")
         source.fetch(plan.snapshot, WORK / DUMP, folder / DUMP)
@@ -70,7 +72,11 @@ def carry_out(settings: Settings, source: Repository, plan: Plan, say: Say) -> D
         old = {path: _value(path) for path in secrets}
         begin = time.monotonic()
         try:
-            _switch(settings, plan, folder, secrets, say)
+            _switch(folder, secrets, say)
+            data = time.monotonic() - data
+            if plan.migrate:
+                _migrate(settings, say)
+            _start(settings, say)
             rows = _prove(settings, plan, say)
         except BaseException as error:
             say("it did not work: putting the state from before back")
@@ -81,7 +87,9 @@ def carry_out(settings: Settings, source: Repository, plan: Plan, say: Say) -> D
         dump.forget()
         for path, content in files.items():
             _write(path, content)
-    return Done(rows, downtime, [str(path.relative_to(here.SECRETS)) for path in secrets])
+    return Done(
+        rows, round(data, 1), downtime, [str(path.relative_to(here.SECRETS)) for path in secrets]
+    )
 
 
 def _secrets(source: Repository, plan: Plan) -> dict[Path, SecretStr]:
@@ -128,9 +136,8 @@ def _members(source: Repository, snapshot: str, folder: Path) -> dict[str, bytes
     return found
 
 
-def _switch(
-    settings: Settings, plan: Plan, folder: Path, secrets: Mapping[Path, SecretStr], say: Say
-) -> None:
+def _switch(folder: Path, secrets: Mapping[Path, SecretStr], say: Say) -> None:
+    """Put the data in force; LiteLLM is stopped and stays so."""
     say("stopping litellm: open answers are finished first")
     stack.docker("stop", stack.container("litellm"))
     say("loading the database")
@@ -139,9 +146,6 @@ def _switch(
     dump.load(folder / DUMP, keep=True)
     for path, value in secrets.items():
         rotation.write(path, value)
-    if plan.migrate:
-        _migrate(settings, say)
-    _start(settings, say)
 
 
 def _start(settings: Settings, say: Say) -> None:

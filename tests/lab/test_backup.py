@@ -201,7 +201,8 @@ def test_damaged_repository_is_seen(workstation: Workstation) -> None:
     try:
         workstation.exec(
             f"for pack in $(find {REPOSITORY}/data -type f); do chmod u+w $pack; "
-            "printf damaged | dd of=$pack bs=1 seek=64 conv=notrunc status=none; done"
+            "yes damaged | head -c $(($(stat -c %s $pack) / 2)) | "
+            "dd of=$pack bs=1M iflag=fullblock oflag=seek_bytes seek=64 conv=notrunc status=none; done"
         )
         failed(workstation, "drill")
         assert states(workstation)["it comes back"] == "failure"
