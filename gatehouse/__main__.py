@@ -4,7 +4,17 @@ import sys
 
 import click
 
-from gatehouse.commands import advisories, audit, lock, plan, render, settings, verify, where
+from gatehouse.commands import (
+    advisories,
+    audit,
+    lock,
+    plan,
+    render,
+    settings,
+    upgrade,
+    verify,
+    where,
+)
 from gatehouse.settings import Invalid
 
 
@@ -19,6 +29,7 @@ main.add_command(settings.command)
 main.add_command(settings.docs)
 main.add_command(plan.command)
 main.add_command(render.command)
+main.add_command(upgrade.command)
 main.add_command(verify.command)
 main.add_command(audit.command)
 main.add_command(where.command)

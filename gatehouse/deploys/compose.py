@@ -9,7 +9,7 @@ from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
-from gatehouse.deploys import Commands
+from gatehouse.deploys import Commands, starts
 from gatehouse.deploys.facts import Container, Containers, Logs, Run
 from gatehouse.deploys.release import directory, restore
 
@@ -83,6 +83,8 @@ def _wait(state: State, host: Host, service: Service) -> bool:  # noqa: ARG001 -
         seen = _words(container)
         if container and service.done(container):
             logger.info(f"{host.print_prefix}{service.name}: ready after {now - started:.0f} s")
+            if not service.job:
+                starts.record(host, service.name)
             return True
         if container is None or service.failed(container):
             break

@@ -8,9 +8,9 @@ from pyinfra.api import StringCommand, operation
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 from pyinfra.api.exceptions import DeployError
 
-from gatehouse.deploys import Commands, progress
+from gatehouse.deploys import Commands, progress, upgrade
 from gatehouse.deploys.facts import Images, Run
-from gatehouse.deploys.gateway import Gateway
+from gatehouse.deploys.gateway import Gateway, this_gateway
 from gatehouse.images import by_digest, ids
 from gatehouse.render import Machine, references
 from gatehouse.settings import Settings
@@ -43,6 +43,16 @@ echo "$id "{name} >>{file}
 @pyinfra_deploy("Images")
 def deploy(gateway: Gateway) -> None:
     """Pull the images, or load them from the archive that the operator carries over."""
+    _bring(gateway)
+
+
+@pyinfra_deploy("Images")
+def fetch() -> None:
+    """Bring the images to the host, and do nothing else: `gatehouse upgrade --fetch`."""
+    _bring(this_gateway())
+
+
+def _bring(gateway: Gateway) -> None:
     settings = gateway.settings
     names = wanted(settings, gateway.machine)
     locked = {each: ids(gateway.lock, each) for each in names}
@@ -55,7 +65,14 @@ def deploy(gateway: Gateway) -> None:
                 image=settings.litellm_image,
                 signer=gateway.signer,
             )
-        return
+    else:
+        _carried(gateway, names, locked)
+    upgrade.known(name="Have a LiteLLM that knows the database", settings=settings)
+
+
+def _carried(gateway: Gateway, names: list[str], locked: dict[str, list[str]]) -> None:
+    settings = gateway.settings
+    _refuse_others(locked)
     archive = Path(settings.images_archive or "")
     # A host that has every image needs no archive: an operator may throw it away afterwards.
     if not archive.is_file() and _missing(names):
@@ -130,19 +147,7 @@ def loaded(references: list[str], archive: str, locked: dict[str, list[str]]) ->
 
     An archive has no digests of a registry; what is locked is known by its ID.
     """
-    present = host.get_fact(Images, references=references)
-    other = [
-        f"  - {image} is {present[image]}"
-        for image in references
-        if image in present and locked[image] and present[image] not in locked[image]
-    ]
-    if other:
-        lines = "\n".join(other)
-        raise DeployError(
-            "images on this host are not those of images.lock, nothing was switched:\n"
-            f"{lines}\nremove them (docker rmi) and deploy with the right archive, or lock anew"
-        )
-    missing = [image for image in references if image not in present]
+    missing = _missing(references)
     if missing:
         size = Path(archive).stat().st_size / 1e6
         yield progress.upload(f"uploading {archive} ({size:.0f} MB)", archive, ARCHIVE)
@@ -179,6 +184,22 @@ case " {" ".join(locked)} " in
 *" $id "*) ;;
 *) echo {other} "$id" >&2; docker rmi {name} >/dev/null 2>&1; exit 1 ;;
 esac"""
+
+
+def _refuse_others(locked: dict[str, list[str]]) -> None:
+    """Raise `DeployError` where the host has another image under a name than the locked one."""
+    present = host.get_fact(Images, references=list(locked))
+    other = [
+        f"  - {image} is {found}"
+        for image, found in present.items()
+        if locked[image] and found not in locked[image]
+    ]
+    if other:
+        lines = "\n".join(other)
+        raise DeployError(
+            "images on this host are not those of images.lock, nothing was switched:\n"
+            f"{lines}\nremove them (docker rmi) and deploy with the right archive, or lock anew"
+        )
 
 
 def _say(gateway: Gateway, references: list[str]) -> None:

@@ -81,6 +81,10 @@ COMMANDS = {
         "gatehouse.tool.status:status",
         "Look whether this host is what it was made to be.",
     ),
+    "upgrade": (
+        "gatehouse.tool.upgrade:upgrade",
+        "Show what a newer LiteLLM would do; in the checkout, deploy it.",
+    ),
     "timers": (
         "gatehouse.tool.timers:timers",
         "List what runs by itself: last run, result, next run.",

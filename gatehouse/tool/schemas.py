@@ -33,5 +33,6 @@ SCHEMAS: dict[str, str] = {
     "spend": "gatehouse.tool.spend:Spend",
     "timers": "gatehouse.tool.timers:TimersDocument",
     "doctor": "gatehouse.tool.doctor:Diagnosis",
+    "upgrade": "gatehouse.upgrade:Preview",
     "status": "gatehouse.tool.checking:Status",
 }

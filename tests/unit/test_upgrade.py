@@ -1,0 +1,276 @@
+"""Upgrades: what a preview says of what was found, and what it forbids."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from gatehouse.settings.version import Version
+from gatehouse.tool import here, upgrade
+from gatehouse.tool.__main__ import main as tool
+from gatehouse.tool.errors import CannotLookError
+from gatehouse.upgrade import BREAKING, breaking, downgrade, preview, targets, with_version
+from tests.given import ROOT, run, settings
+
+NAME = "ghcr.io/berriai/litellm-non_root"
+OLD, NEW = f"{NAME}:v1.106.10", f"{NAME}:v1.108.12"
+S = settings()
+
+
+def image(number: str, *digests: str) -> dict[str, Any]:
+    """Give an image as the probe shows it."""
+    return {"id": f"sha256:{number}", "digests": [f"{NAME}@sha256:{each}" for each in digests]}
+
+
+def found(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any part of the document
+    """Give what the probe found on a host that runs the old LiteLLM."""
+    running = {
+        service: {"reference": reference, **image(service)}
+        for service, reference in targets(S).items()
+    }
+    running["litellm"] = {"reference": OLD, **image("old", "aaa")}
+    return {
+        "running": running,
+        "targets": {
+            S.postgres_image: image("postgres"),
+            S.redis_image: image("redis"),
+            NEW: image("new", "bbb"),
+        },
+        "shipped": ["1_first", "2_second and third", "3_new"],
+        "database": {"done": ["1_first", "2_second and third"], "failed": []},
+        "starts": [
+            {"service": "litellm", "seconds": seconds, "image": OLD, "at": 0}
+            for seconds in (200, 10, 40, 20, 20, 20)
+        ],
+        "errors": {},
+    } | changes
+
+
+def test_preview_says_what_changes() -> None:
+    """Images with their digests, the one migration, and the longest of the last five starts."""
+    seen = preview(S, found())
+    assert (seen.now, seen.then, seen.newer) == ("1.106.10", "1.108.12", True)
+    assert {each.service: each.changes for each in seen.images} == {
+        "postgres": False,
+        "redis": False,
+        "litellm": True,
+    }
+    (mine,) = (each for each in seen.images if each.service == "litellm")
+    assert (mine.now_digest, mine.then_digest) == ("sha256:aaa", "sha256:bbb")
+    assert seen.migrations.pending == ["3_new"]
+    assert seen.downtime.seconds == 40
+    assert seen.downtime.at_most_seconds == S.litellm_start_timeout_seconds
+    assert seen.downtime.measured == 5
+    assert seen.problems == []
+    assert seen.changes
+
+
+def test_same_version_changes_nothing() -> None:
+    """With the image that runs and no migration left there is nothing to do, and no downtime."""
+    same = found(shipped=["1_first", "2_second and third"])
+    same["running"]["litellm"] = {"reference": NEW, **image("new", "bbb")}
+    seen = preview(S, same)
+    assert not seen.changes
+    assert seen.downtime.seconds == 0
+    assert seen.breaking == []
+
+
+def test_replaced_tag_is_a_change() -> None:
+    """The same reference that means another image by now is a change."""
+    moved = found()
+    moved["running"]["litellm"] = {"reference": NEW, **image("before", "aaa")}
+    assert preview(S, moved).changes
+
+
+def test_image_that_is_not_there_leaves_migrations_open() -> None:
+    """Without the image nobody knows its migrations; a newer version may still be asked for."""
+    without = found(errors={"shipped": f"OSError: {NEW} is not on this host"})
+    del without["shipped"]
+    without["targets"][NEW] = None
+    seen = preview(S, without)
+    assert seen.migrations.pending is None
+    assert seen.migrations.why == f"{NEW} is not on this host"
+    assert seen.problems == []
+    assert downgrade(S, without) is None
+
+
+def test_older_image_than_the_database_is_refused() -> None:
+    """What the database has and the image does not know forbids it, and says how to go back."""
+    newer = found(database={"done": ["1_first", "4_other", "5_more"], "failed": []})
+    (problem,) = preview(S, newer).problems
+    assert "does not know 2 migrations that the database has (4_other …)" in problem
+    assert "gatehouse rollback" in problem
+    assert downgrade(S, newer) == problem
+
+
+def test_older_version_is_refused_where_its_migrations_cannot_be_known() -> None:
+    """A lower number is enough to refuse when nobody can compare."""
+    back = settings(litellm_image=f"{NAME}:v1.106.9")
+    without = found(errors={"database": "OSError: no answer"})
+    del without["database"]
+    (problem,) = preview(back, without).problems
+    assert "1.106.9 is older than 1.106.10" in problem
+    assert "no answer" in problem
+
+
+def test_older_version_that_knows_the_database_is_allowed() -> None:
+    """The database decides, not the number."""
+    back = settings(litellm_image=f"{NAME}:v1.106.9")
+    known = found(shipped=["1_first", "2_second and third"])
+    assert preview(back, known).problems == []
+
+
+def test_failed_migration_forbids_an_upgrade() -> None:
+    """What has failed before is mended first; a deploy that mends it is not kept from doing so."""
+    broken = found(database={"done": ["1_first"], "failed": ["2_second and third"]})
+    (problem,) = preview(S, broken).problems
+    assert "1 migrations have failed before (2_second and third)" in problem
+    assert downgrade(S, broken) is None
+
+
+def test_refused_version_is_a_problem() -> None:
+    """A host whose settings were valid once may name a version that is refused by now."""
+    bad = S.model_copy(update={"litellm_image": f"{NAME}:v1.107.0"})
+    assert "withdrew trust" in " ".join(preview(bad, found()).problems)
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "versions"),
+    [
+        ((1, 106, 10), (1, 108, 12), {"1.108.0"}),
+        ((1, 103, 8), (1, 109, 1), {"1.105.0", "1.108.0", "1.109.0"}),
+        ((1, 90, 0), (1, 103, 0), {"1.98.0", "1.103.0"}),
+        ((1, 108, 0), (1, 108, 12), set()),
+        ((1, 108, 12), (1, 106, 10), set()),
+        (None, (1, 108, 12), set()),
+    ],
+)
+def test_breaking_changes_are_those_on_the_way(
+    now: Version | None, then: Version | None, versions: set[str]
+) -> None:
+    """What came after the one version, up to the other; nothing on the way down."""
+    assert {each.version for each in breaking(now, then, S)} == versions
+
+
+def test_every_breaking_change_says_what_it_means_here() -> None:
+    """Each has words for the shipped settings."""
+    assert len(breaking((0, 0, 0), (9, 0, 0), S)) == len(BREAKING)
+    assert all(len(each.here) > 6 for each in breaking((0, 0, 0), (9, 0, 0), S))
+
+
+@pytest.mark.parametrize(
+    ("changes", "version", "words"),
+    [
+        ({"litellm_config_source": "database"}, "1.103.0", "look at Settings there"),
+        (
+            {"keys_declared": [{"alias": "ci", "budget": 0.0}]},
+            "1.103.0",
+            "budget = 0 of ci means",
+        ),
+        ({"keys_teams": [{"name": "lab"}]}, "1.103.0", "1 declared teams"),
+        (
+            {"keys_declared": [{"alias": "ci", "models": ["chat-default"]}]},
+            "1.109.0",
+            "ci may ask some models only",
+        ),
+    ],
+)
+def test_breaking_change_is_told_for_these_settings(
+    changes: dict[str, Any], version: str, words: str
+) -> None:
+    """Where the operator's own settings are touched, they are named; with others they are not."""
+
+    def told(given: dict[str, Any]) -> str:
+        known = breaking((0, 0, 0), (9, 0, 0), settings(**given))
+        return " ".join(each.here for each in known if each.version == version)
+
+    assert words in told(changes)
+    assert words not in told({})
+
+
+@pytest.mark.parametrize(
+    ("image", "version", "expected"),
+    [
+        (f"{NAME}:v1.108.12", "1.109.0", f"{NAME}:v1.109.0"),
+        (f"{NAME}:v1.108.12@sha256:1", "v1.109.0", f"{NAME}:v1.109.0"),
+        ("localhost:5000/x:1.108.12", "1.109.0", "localhost:5000/x:1.109.0"),
+        ("localhost:5000/x:1.108.12", "other/y:2.0.0", "other/y:2.0.0"),
+    ],
+)
+def test_version_is_put_into_the_image(image: str, version: str, expected: str) -> None:
+    """The name stays, the tag is written as it was, and a digest of another version goes."""
+    assert with_version(image, version) == expected
+
+
+@pytest.mark.parametrize("version", ["latest", "1.108", "", "-1"])
+def test_what_is_no_version_is_refused(version: str) -> None:
+    """A word that is no version is said to be none."""
+    with pytest.raises(CannotLookError, match="neither a version"):
+        upgrade.wanted(S, version)
+
+
+@pytest.mark.parametrize(
+    "output", ["", "Traceback", '{"errors": {"running": "OSError: no Docker"}}']
+)
+def test_no_answer_is_no_statement(output: str) -> None:
+    """Where nobody answered, that is said, and nothing is made of it."""
+    with pytest.raises(CannotLookError):
+        upgrade.read(output)
+
+
+def test_preview_is_shown_to_people(capsys: pytest.CaptureFixture[str]) -> None:
+    """A person reads versions, digests, the migration's name, what breaks, and for how long."""
+    upgrade.show(preview(S, found()), "box")
+    shown = capsys.readouterr().out
+    for words in (
+        "box",
+        "LiteLLM 1.106.10 → 1.108.12",
+        f"{NAME}:v1.108.12 sha256:bbb",
+        "1 would run",
+        "3_new",
+        "#48943",
+        "about 40 s (the longest of 5 measured starts)",
+    ):
+        assert words in shown
+
+
+def test_host_upgrades_nothing_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without the checkout there is nothing to deploy: it says where to do it."""
+    monkeypatch.chdir(tmp_path)
+    for word in ("--apply", "--preview"):
+        asked = CliRunner().invoke(tool, ["upgrade", word, "--fetch"])
+        assert asked.exit_code == 2
+        assert "in the operator's checkout" in asked.output
+    assert "--preview or --apply" in CliRunner().invoke(tool, ["upgrade"]).output
+
+
+def test_checkout_asks_the_hosts_of_its_inventory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`gatehouse upgrade` in a checkout is the operator's; a refused version ends it at once."""
+    monkeypatch.setattr(here, "SETTINGS", tmp_path / "none")
+    done = run(ROOT, "gatehouse", "upgrade", "--preview", "--to", "1.107.0")
+    assert done.returncode == 1
+    assert "withdrew trust" in done.stderr
+    path = tmp_path / "inventory"
+    path.write_text("hosts = [('nowhere.invalid', {})]\n")
+    done = run(ROOT, "gatehouse", "upgrade", "--preview", "--inventory", str(path))
+    assert done.returncode == 2
+    assert "nowhere.invalid cannot be reached" in done.stderr
+    monkeypatch.chdir(ROOT)
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        "gatehouse.commands.upgrade.run", lambda **options: asked.append(options), raising=True
+    )
+    assert CliRunner().invoke(tool, ["upgrade", "--preview", "--to", "1.109.0"]).exit_code == 0
+    assert asked == [
+        {"apply": False, "version": "1.109.0", "fetch": False, "yes": False, "as_json": False}
+    ]
+
+
+def test_document_is_json() -> None:
+    """What programs get is what was found."""
+    document = json.loads(preview(S, found()).model_dump_json())
+    assert document["migrations"]["pending"] == ["3_new"]
