@@ -8,10 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from litellm.integrations.custom_logger import CustomLogger
-from litellm.types.integrations.custom_logger import (
-    HEADROOM_INTERCEPTION_PREFIX,
-    as_converted_stream,
-)
 
 CONFIGURATION = Path("/etc/gatehouse/engines.json")
 
@@ -41,6 +37,12 @@ class StreamGuard(CustomLogger):
         if not chat or not kwargs.get("stream") or not self._models & names:
             return None
         # LiteLLM's own way when it needs the whole answer: it asks without a stream and makes one.
+        # Versions before 1.108 do not have it, and start all the same where nothing is guarded.
+        from litellm.types.integrations.custom_logger import (  # noqa: PLC0415
+            HEADROOM_INTERCEPTION_PREFIX,
+            as_converted_stream,
+        )
+
         return as_converted_stream(kwargs, HEADROOM_INTERCEPTION_PREFIX)
 
 

@@ -328,6 +328,12 @@ def stream_guard(s: Valid) -> Found:
         if name not in s.model_names:
             close = suggestion(name, s.model_names)
             yield "litellm_stream_guard", f"there is no model {name!r}{close}"
+    found = version.number(s.litellm_image)
+    if s.litellm_stream_guard and found and found < version.STREAM_GUARD:
+        yield (
+            "litellm_stream_guard",
+            f"{s.litellm_image} cannot do it: it needs LiteLLM 1.108 or newer",
+        )
 
 
 def keys(s: Valid) -> Found:

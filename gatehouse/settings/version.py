@@ -5,6 +5,8 @@ import re
 Version = tuple[int, int, int]
 
 FLOOR = (1, 103, 8)
+# Before it LiteLLM has no way to make a stream of a whole answer.
+STREAM_GUARD = (1, 108, 0)
 # What is known of versions below it: the hole, the first version that has it, and the first of
 # each line that has it no more.
 HOLES: tuple[tuple[str, Version, tuple[Version, ...]], ...] = (

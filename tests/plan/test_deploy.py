@@ -25,6 +25,7 @@ ORDER = [
     "Secrets | Take over provider keys",
     "Backup | Install restic",
     "Images | Pull the images",
+    "Images | Have a LiteLLM that knows the database",
     "The gatehouse command | Have Python",
     "The gatehouse command | Install the command",
     "The gatehouse command | Have it in use",
@@ -56,6 +57,7 @@ ORDER = [
 # On a bare host there is nothing to take over, no network in the way and no engine to remove.
 QUIET = {
     "Firewall | Remove what is off",
+    "Images | Have a LiteLLM that knows the database",
     "Secrets | Take over provider keys",
     "Postgres | Make way for changed networks",
     "Engines | Remove what is off",

@@ -13,7 +13,7 @@ import pytest
 from gatehouse.render import Machine
 from gatehouse.render.callbacks import CALLBACKS, engines_json
 from gatehouse.render.template import plain
-from tests.given import MACHINE, PROVIDER_KEY, proxy, rendered, settings
+from tests.given import MACHINE, PROVIDER_KEY, problems, proxy, rendered, settings
 
 WITH_KEY = Machine(MACHINE.cores, MACHINE.memory_mib, frozenset({PROVIDER_KEY}))
 HERMES = "chat-hermes-3-llama-3.1-8b"
@@ -232,3 +232,24 @@ def test_lists_name_the_aliases_too() -> None:
     """What goes for a model goes for the alias that clients ask for."""
     found = described(**own(tool_choice_auto=True), litellm_stream_guard=[HERMES])
     assert found["tool_choice_auto"] == found["stream_guard"] == [HERMES, "chat-default"]
+
+
+def test_stream_guard_needs_a_version_that_can_do_it() -> None:
+    """LiteLLM before 1.108 cannot make a stream of a whole answer; without the guard it may serve."""
+    old = "ghcr.io/berriai/litellm-non_root:v1.106.11"
+    found = problems(litellm_image=old, litellm_stream_guard=["chat-selftest-builtin"])
+    assert "needs LiteLLM 1.108" in found["litellm_stream_guard"]
+    assert not problems(litellm_image=old)
+    assert not problems(litellm_stream_guard=["chat-selftest-builtin"])
+
+
+def test_stream_guard_starts_on_a_version_that_cannot_do_it(
+    stub: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only newer versions have is imported when a stream is guarded, not before."""
+    monkeypatch.delattr(
+        sys.modules["litellm.types.integrations.custom_logger"], "as_converted_stream"
+    )
+    guard = loaded("stream").StreamGuard(frozenset())
+    listed = {"stream": True, "metadata": {"model_group": "a"}}
+    assert sent(guard, **listed)["stream"] is True
