@@ -62,7 +62,7 @@ format: $(LOCAL) ## Put the code into its one form
 bench: $(LOCAL) ## Measure deploys, engines, and the gateway against LiteLLM's stock start
 	@$(PY) -m gatehouse.bench
 
-lock: lock-images lock-python ## Pin anew: every image by digest, and the Python dependencies
+lock: lock-python lock-images ## Pin anew: the Python dependencies, and every image by digest
 
 lock-images: $(LOCAL) ## Write the digests of the images that the settings name to images.lock
 	@$(PY) -m gatehouse lock --inventory $(INVENTORY)
