@@ -4,7 +4,7 @@ PY := .venv/bin/python
 LOCAL := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down deploy plan settings docs render verify audit where test unit plan-test host lint format bench lock lock-images lock-python audit-python wheels clean
+.PHONY: help demo demo-down deploy plan settings docs render verify audit where test unit plan-test host lint format bench test-faults lock lock-images lock-python audit-python wheels clean
 
 help: ## Show these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -61,6 +61,9 @@ format: $(LOCAL) ## Put the code into its one form
 
 bench: $(LOCAL) ## Measure deploys, engines, and the gateway against LiteLLM's stock start
 	@$(PY) -m gatehouse.bench
+
+test-faults: $(LOCAL) ## Break one part after the other under load: what a client sees, what is lost
+	@$(PY) -m gatehouse.faults
 
 lock: lock-python lock-images ## Pin anew: the Python dependencies, and every image by digest
 

@@ -145,7 +145,7 @@ class Upstream:
     models: tuple[str, ...] = ("upstream",)
     mode: Mode = field(default_factory=Mode)
     calls: dict[str, Calls] = field(default_factory=dict)
-    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    _numbers: Iterator[int] = field(default_factory=lambda: count(time.time_ns()))
 
     def __post_init__(self) -> None:
         """Build the table of routes."""

@@ -17,7 +17,7 @@ from tests.unit.test_structure import imported
 
 # What the host has: the standard library, what requirements-host.lock pins, and this package.
 NOT_ON_THE_HOST = {"pyinfra", "pyinfra_cli", "docker", "paramiko", "yaml", "packaging"}
-OF_THE_OPERATOR = ("deploys", "render", "lab", "commands", "bench", "wheels", "providers")
+OF_THE_OPERATOR = ("deploys", "render", "lab", "commands", "bench", "faults", "wheels", "providers")
 # Both sides share these, so they need no more than the host has.
 SHARED = ("settings", "checks")
 HERE = wheels.Target("3.13", "x86_64")
