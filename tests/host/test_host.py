@@ -20,6 +20,7 @@ def test_directories_have_their_modes_and_owners(host: Host, settings: Settings)
         "/etc/gatehouse/secrets directory 700 root:root",
         "/etc/gatehouse/secrets/providers directory 750 root:gatehouse-secrets",
         f"/var/lib/gatehouse directory 750 root:{readers}",
+        "/var/lib/gatehouse/backup directory 700 root:root",
         f"/var/lib/gatehouse/engines directory 750 root:{readers}",
     ]
     paths = " ".join(line.split()[0] for line in wanted)
