@@ -17,9 +17,10 @@ _LOG = "/opt/gatehouse/venv/bin/python -I -m gatehouse.audit"
 class Auditor:
     """Writes to the host's audit log as soon as there is one."""
 
-    def __init__(self, release: str) -> None:
+    def __init__(self, release: str, action: str = "deploy") -> None:
         """Hold the release that the host gets; nothing was written yet."""
         self._release = release
+        self._action = action
         self._begun = False
 
     def begun(self, state: State, host: Host, op_hash: str) -> None:
@@ -39,7 +40,7 @@ class Auditor:
 
     def _write(self, host: Host, outcome: str, **details: str) -> bool:
         given = {"release": self._release, "from": operator(), **details}
-        words = ["deploy", outcome, *(f"{key}={value}" for key, value in given.items())]
+        words = [self._action, outcome, *(f"{key}={value}" for key, value in given.items())]
         # Before the command is installed there is no log: the next operation tries again.
         return bool(host.get_fact(Run, command=f"{_LOG} {shlex.join(words)}")["rc"] == 0)
 

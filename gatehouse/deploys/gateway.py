@@ -30,8 +30,10 @@ class Gateway:
     unsigned: str = ""
 
 
-def this_gateway() -> Gateway:
+def this_gateway(action: str = "deploy") -> Gateway:
     """Read the settings and the host that pyinfra runs for now, before anything is changed.
+
+    `action` is what the audit log calls it.
 
     Raises `DeployError` with everything that is wrong with the settings or cannot work here.
     """
@@ -59,7 +61,7 @@ def this_gateway() -> Gateway:
         ssh_ports=found.ssh_ports,
     )
     rendered = render(settings, machine, lock)
-    guarded(rendered.release_id, settings.deploy_silence_seconds)
+    guarded(rendered.release_id, settings.deploy_silence_seconds, action)
     return Gateway(settings, found, machine, rendered, keys, lock, signer, unsigned)
 
 

@@ -73,7 +73,7 @@ GIVEN_UP = (
 )
 
 
-def guarded(release: str, silence_seconds: int) -> None:
+def guarded(release: str, silence_seconds: int, action: str) -> None:
     """Have the lock and the audit log around this host's operations; called before them.
 
     Raises `DeployError` where somebody else changes the host now.
@@ -81,7 +81,7 @@ def guarded(release: str, silence_seconds: int) -> None:
     look()
     lock = Lock(release, silence_seconds)
     this_host.data._env = {VARIABLE: lock.token}  # noqa: SLF001 - pyinfra's name for it
-    this_state.add_callback_handler(Guard(this_host.name, lock, Auditor(release)))
+    this_state.add_callback_handler(Guard(this_host.name, lock, Auditor(release, action)))
 
 
 def _refuse(state: State, host: Host, message: str) -> bool:  # noqa: ARG001 - pyinfra's call

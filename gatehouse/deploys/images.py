@@ -49,7 +49,7 @@ def deploy(gateway: Gateway) -> None:
 @pyinfra_deploy("Images")
 def fetch() -> None:
     """Bring the images to the host, and do nothing else: `gatehouse upgrade --fetch`."""
-    _bring(this_gateway())
+    _bring(this_gateway("fetch images"))
 
 
 def _bring(gateway: Gateway) -> None:
