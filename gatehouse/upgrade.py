@@ -17,6 +17,8 @@ _BOUNDS = {
     "postgres": "postgres_start_timeout_seconds",
     "redis": "redis_start_timeout_seconds",
     "litellm": "litellm_start_timeout_seconds",
+    # The job of the migrations, which a new image always has run.
+    "litellm-migrate": "litellm_start_timeout_seconds",
 }
 
 
@@ -273,14 +275,11 @@ def _migrations(found: Mapping[str, Any]) -> Migrations:
 def _downtime(
     settings: Settings, images: list[Image], migrations: Migrations, starts: list[dict[str, Any]]
 ) -> Downtime:
-    """Add up the starts that nobody is served during: LiteLLM's, and what it needs if that changes.
-
-    Migrations run while the old LiteLLM serves; they are no downtime, but it may answer late.
-    """
+    """Add up what nobody may be served during: migrations, LiteLLM's start, what it needs."""
     changed = {image.service for image in images if image.changes}
     stop = {name for name in _BOUNDS if name in changed}
     if stop or migrations.pending:
-        stop.add("litellm")
+        stop |= {"litellm", "litellm-migrate"}
     measured = {
         name: [float(each["seconds"]) for each in starts if each.get("service") == name][-_RECENT:]
         for name in stop

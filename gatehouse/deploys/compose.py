@@ -83,8 +83,7 @@ def _wait(state: State, host: Host, service: Service) -> bool:  # noqa: ARG001 -
         seen = _words(container)
         if container and service.done(container):
             logger.info(f"{host.print_prefix}{service.name}: ready after {now - started:.0f} s")
-            if not service.job:
-                starts.record(host, service.name)
+            starts.record(host, service.name)
             return True
         if container is None or service.failed(container):
             break

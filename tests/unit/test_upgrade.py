@@ -43,13 +43,14 @@ def found(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any part of the d
         "starts": [
             {"service": "litellm", "seconds": seconds, "image": OLD, "at": 0}
             for seconds in (200, 10, 40, 20, 20, 20)
-        ],
+        ]
+        + [{"service": "litellm-migrate", "seconds": 7, "image": OLD, "at": 0}] * 5,
         "errors": {},
     } | changes
 
 
 def test_preview_says_what_changes() -> None:
-    """Images with their digests, the one migration, and the longest of the last five starts."""
+    """Images with their digests, the one migration, and the longest of the last starts of both."""
     seen = preview(S, found())
     assert (seen.now, seen.then, seen.newer) == ("1.106.10", "1.108.12", True)
     assert {each.service: each.changes for each in seen.images} == {
@@ -60,8 +61,8 @@ def test_preview_says_what_changes() -> None:
     (mine,) = (each for each in seen.images if each.service == "litellm")
     assert (mine.now_digest, mine.then_digest) == ("sha256:aaa", "sha256:bbb")
     assert seen.migrations.pending == ["3_new"]
-    assert seen.downtime.seconds == 40
-    assert seen.downtime.at_most_seconds == S.litellm_start_timeout_seconds
+    assert seen.downtime.seconds == 47
+    assert seen.downtime.at_most_seconds == 2 * S.litellm_start_timeout_seconds
     assert seen.downtime.measured == 5
     assert seen.problems == []
     assert seen.changes
@@ -231,7 +232,7 @@ def test_preview_is_shown_to_people(capsys: pytest.CaptureFixture[str]) -> None:
         "1 would run",
         "3_new",
         "#48943",
-        "about 40 s (the longest of 5 measured starts)",
+        "about 47 s (the longest of 5 measured starts)",
     ):
         assert words in shown
 
