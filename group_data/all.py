@@ -19,6 +19,8 @@ host_time_sync_required = True
 
 # Deploys -----------------------------------------------------------------------------------------
 deploy_silence_seconds = 20
+deploy_releases = 5
+deploy_validate = True
 
 # Docker ------------------------------------------------------------------------------------------
 docker_source = "docker"

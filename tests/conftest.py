@@ -22,6 +22,8 @@ KEPT = "GATEHOUSE_TEST_WORKSTATION"
 # costs something.
 QUICK = {
     "litellm_batch_write_seconds": 5,
+    # Half a minute for each changed configuration: tests/lab/test_release.py has it on.
+    "deploy_validate": False,
     "models_extra": [
         {
             "name": "chat-priced-builtin",

@@ -38,6 +38,8 @@ def directories(settings: Settings) -> dict[str, str]:
         "/var/lib/gatehouse/backup": "700 root root",
         "/var/lib/gatehouse/engines": f"750 root {group}",
         "/var/lib/gatehouse/state": f"750 root {group}",
+        "/var/lib/gatehouse/releases": "700 root root",
+        "/var/lib/gatehouse/snapshots": "700 root root",
     }
 
 

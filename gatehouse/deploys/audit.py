@@ -34,9 +34,9 @@ class Auditor:
         if changed:
             self._write(host, "ok", changed=str(len(changed)))
 
-    def failed(self, state: State, host: Host, op_hash: str) -> None:
+    def failed(self, host: Host, step: str) -> None:
         """Say which operation failed."""
-        self._write(host, "failed", step=", ".join(state.get_op_meta(op_hash).names))
+        self._write(host, "failed", step=step)
 
     def _write(self, host: Host, outcome: str, **details: str) -> bool:
         given = {"release": self._release, "from": operator(), **details}

@@ -10,8 +10,8 @@ from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
 from gatehouse.deploys import Commands, starts
-from gatehouse.deploys.facts import Container, Containers, Logs, Run
-from gatehouse.deploys.release import directory, restore
+from gatehouse.deploys.facts import Container, Containers, Logs
+from gatehouse.deploys.release import directory
 
 _POLL_SECONDS = 1.0
 _SAY_EVERY_SECONDS = 10.0
@@ -74,7 +74,7 @@ def up(service: Service) -> Commands:
 
 
 def _wait(state: State, host: Host, service: Service) -> bool:  # noqa: ARG001 - pyinfra's call
-    """Wait until the service is healthy; on failure show its last lines and go back."""
+    """Wait until the service is healthy; on failure show its last lines."""
     started = time.monotonic()
     said = started
     while (now := time.monotonic()) - started < service.timeout_seconds:
@@ -109,9 +109,3 @@ def _explain(host: Host, service: Service, seen: str) -> None:
     logger.error(f"{host.print_prefix}{service.name}: {seen}. Its last lines:")
     for line in host.get_fact(Logs, service=service.name):
         logger.error(f"{host.print_prefix}  | {line}")
-    back = host.get_fact(Run, command=restore(service.timeout_seconds))
-    if back["rc"] == 0 and back["out"]:
-        logger.error(f"{host.print_prefix}release {back['out']}, the last good one, serves again")
-    logger.error(
-        f"{host.print_prefix}more: cd /opt/gatehouse/current && docker compose logs {service.name}"
-    )

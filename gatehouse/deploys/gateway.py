@@ -11,7 +11,7 @@ from gatehouse.deploys import card, preflight
 from gatehouse.deploys.facts import Access, Host, HostFact
 from gatehouse.deploys.guard import guarded
 from gatehouse.providers import given
-from gatehouse.render import Machine, Rendered, render
+from gatehouse.render import Machine, Rendered, render, valid
 from gatehouse.settings import Invalid, Settings, validate
 
 
@@ -61,6 +61,10 @@ def this_gateway(action: str = "deploy") -> Gateway:
         ssh_ports=found.ssh_ports,
     )
     rendered = render(settings, machine, lock)
+    config = rendered.release["litellm/config.yaml"].content
+    if wrong := valid.problems(config, machine.provider_keys):
+        lines = "\n".join(f"  - {each}" for each in wrong)
+        raise DeployError(f"LiteLLM's configuration is not right, nothing was touched:\n{lines}")
     guarded(rendered.release_id, settings.deploy_silence_seconds, action)
     return Gateway(settings, found, machine, rendered, keys, lock, signer, unsigned)
 

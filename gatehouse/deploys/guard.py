@@ -58,10 +58,16 @@ class Guard(BaseStateCallback):
         retry_count: int = 0,  # noqa: ARG002 - the same
         max_retries: int = 0,  # noqa: ARG002 - the same
     ) -> None:
-        """Write down which operation failed, and free the lock."""
-        if self._mine(state, host, op_hash) and self._lock.taken:
-            self._auditor.failed(state, host, op_hash)
-            self._lock.free(state, host)
+        """Have the release before serve again, write down which operation failed, free the lock."""
+        if not self._mine(state, host, op_hash) or not self._lock.taken:
+            return
+        step = ", ".join(state.get_op_meta(op_hash).names)
+        self._auditor.failed(host, step)
+        if not self._lock.lost:
+            _, said = self._lock.back(state, host, f"{step} failed")
+            for line in said:
+                logger.error(f"{host.print_prefix}{line}")
+        self._lock.free(state, host)
 
     def _mine(self, state: State, host: Host, op_hash: str) -> bool:
         return host.name == self._name and op_hash in state.ops[host]

@@ -14,7 +14,7 @@ from gatehouse.deploys import Commands
 from gatehouse.deploys.facts import Paths, Run, RunAll
 from gatehouse.deploys.files import put
 from gatehouse.deploys.gateway import Gateway
-from gatehouse.deploys.release import linked
+from gatehouse.deploys.release import remembered
 from gatehouse.deploys.unit import started
 from gatehouse.deploys.venv import LINK
 from gatehouse.render import File
@@ -52,7 +52,7 @@ def deploy(gateway: Gateway) -> None:
     started(name="Look again and again", unit=_TIMER, newer_than=timer)
     checked(name="Check the gateway", settings=gateway.settings)
     release = gateway.rendered.release_id
-    linked(name="Remember the release as good", link="good", release=release)
+    remembered(name="Remember the release as good", release=release, kept=settings.deploy_releases)
 
 
 def _off(files: dict[str, File]) -> list[str]:

@@ -21,6 +21,8 @@ DIRECTORIES = {
     "/var/lib/gatehouse/backup": ("700", "root", "root"),
     "/var/lib/gatehouse/engines": ("750", "root", READERS),
     "/var/lib/gatehouse/state": ("750", "root", READERS),
+    "/var/lib/gatehouse/releases": ("700", "root", "root"),
+    "/var/lib/gatehouse/snapshots": ("700", "root", "root"),
 }
 
 

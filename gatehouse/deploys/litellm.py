@@ -7,11 +7,11 @@ from pyinfra.api import StringCommand, operation
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 
 from gatehouse.checks.litellm import admin
-from gatehouse.deploys import Commands
+from gatehouse.deploys import Commands, progress
 from gatehouse.deploys.compose import Service, up
 from gatehouse.deploys.facts import Run
 from gatehouse.deploys.gateway import Gateway
-from gatehouse.deploys.release import directory
+from gatehouse.deploys.release import PYTHON, directory, good, migrates
 from gatehouse.render.litellm import seed
 
 _TABLE = (
@@ -33,12 +33,25 @@ def deploy(gateway: Gateway) -> None:
         Service(name, rendered.release_id, rendered.inputs[name], timeout, job=job)
         for name, job in (("litellm-migrate", True), ("litellm", False))
     )
+    snapshot(name="Dump the database", release=rendered.release_id, inputs=migrate.inputs)
     up(name="Migrate the database", service=migrate)
     up(name="Have it healthy", service=proxy)
     bootstrapped(name="Have the admin user", command=admin(gateway.settings))
     models = [model["model_name"] for model in seed(gateway.settings, gateway.machine)]
     if models:
         seeded(name="Add new models to the database", release=rendered.release_id, models=models)
+
+
+@operation()
+def snapshot(release: str, inputs: str) -> Commands:
+    """Ensure a dump of the database before it is migrated, with LiteLLM stopped.
+
+    So nothing is written that a way back would lose.
+    """
+    if not good() or not migrates(inputs):
+        host.noop("nothing is migrated")
+        return
+    yield progress.run("dumping the database", f"{PYTHON}.release_database stopped {release}")
 
 
 @operation()

@@ -9,6 +9,7 @@ import getpass
 import os
 import shlex
 import socket
+import time
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import click
 import gevent
 from pyinfra import host as this_host
+from pyinfra import logger
 from pyinfra.api import StringCommand
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.api.exceptions import DeployError
@@ -30,7 +32,10 @@ from gatehouse.tool import lock
 UNIT = "gatehouse-deploy"
 # Every command of a deploy carries it: so the host knows what a dead one has left running.
 VARIABLE = "GATEHOUSE_DEPLOY"
+# The host's own, for a boot after a power cut.
+MARKER = "/var/lib/gatehouse/deploying"
 _BEAT_SECONDS = 3
+_SAY_EVERY_SECONDS = 10
 _HELD = 75
 _FILE = str(lock.FILE)
 # A shared lock for a moment; who takes it is patient.
@@ -62,6 +67,7 @@ class Lock:
             anchor=os.getpid() if local else 0,
             unit=UNIT,
             token=self.token,
+            release=self._release,
             silence=self._silence,
             file=_FILE,
             held=_HELD,
@@ -84,7 +90,23 @@ class Lock:
         if self._beats is not None:
             self._beats.kill()
         self.taken = False
-        _run(state, host, f"systemctl stop {UNIT}; : >{_FILE}; rm -rf {self._place}")
+        _run(
+            state, host, f"rm -f {MARKER}; systemctl stop {UNIT}; : >{_FILE}; rm -rf {self._place}"
+        )
+
+    def back(self, state: State, host: Host, reason: str) -> tuple[bool, list[str]]:
+        """Have the host go back to the last good release; give whether it serves, and its words."""
+        order = _BACK.format(place=self._place, reason=shlex.quote(reason))
+        work = gevent.spawn(_run, state, host, order)
+        begin = time.monotonic()
+        while not work.ready():
+            work.join(_SAY_EVERY_SECONDS)
+            if not work.ready():
+                seconds = time.monotonic() - begin
+                logger.info(
+                    f"{host.print_prefix}going back to the last good release ({seconds:.0f} s)"
+                )
+        return work.get()
 
     @property
     def _place(self) -> str:
@@ -114,7 +136,7 @@ born=$(sed 's/.*) //' /proc/$anchor/stat 2>/dev/null | cut -d ' ' -f 20)
 # The unit gets a file, not the text: systemd puts its own variables into arguments.
 systemd-run --quiet --collect --unit={unit} --description='Gatehouse: a deploy is under way' \
     --property=Restart=on-failure --property=RestartPreventExitStatus={held} \
-    sh {place}/watch.sh {token} $anchor "$born" {silence} 2>{place}/trouble
+    sh {place}/watch.sh {token} {release} $anchor "$born" {silence} 2>{place}/trouble
 started=$?
 for _ in $(seq 100); do
     [ $started = 0 ] || break
@@ -125,6 +147,17 @@ done
 if [ -s {file} ]; then cat {file}; else cat {place}/trouble; fi
 rm -rf {place}
 exit {held}
+"""
+
+
+_BACK = """
+cd {place} && printf %s {reason} >order.new && mv order.new order || exit 1
+until [ -e answer ]; do
+    [ -d {place} ] || exit 1
+    sleep 0.2
+done
+cat said
+exit "$(cat answer)"
 """
 
 

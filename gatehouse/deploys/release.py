@@ -1,32 +1,92 @@
 """The release: one directory of rendered files, complete and valid before it becomes current."""
 
 import io
+import json
+import shlex
 import tarfile
+from typing import Any
 
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, operation
 from pyinfra.api.deploy import deploy as pyinfra_deploy
 
-from gatehouse.deploys import Commands
-from gatehouse.deploys.facts import Run
+from gatehouse.deploys import Commands, progress
+from gatehouse.deploys.facts import Containers, Run
+from gatehouse.deploys.files import put
 from gatehouse.deploys.gateway import Gateway
+from gatehouse.deploys.lock import operator
 from gatehouse.render import File
+from gatehouse.render import release as render
+from gatehouse.render.valid import references
+from gatehouse.settings import Settings
 
 HOME = "/opt/gatehouse"
-KEPT = 5
+PYTHON = f"{HOME}/venv/bin/python -I -m gatehouse.tool"
+_CONFIG = "litellm/config.yaml"
+_JOB = "litellm-migrate"
 
 
 @pyinfra_deploy("Release")
 def deploy(gateway: Gateway) -> None:
     """Write the release, validate it, and make it the current one."""
-    rendered = gateway.rendered
+    rendered, settings = gateway.rendered, gateway.settings
+    put(name="Write the unit of the way back", files=render.files())
+    enabled(name="Have it look at each boot", unit=render.UNIT)
     written(name="Write the release", files=rendered.release, release=rendered.release_id)
-    linked(name="Make it the current one", link="current", release=rendered.release_id)
+    if settings.deploy_validate:
+        validated(
+            name="Have LiteLLM read its configuration",
+            files=rendered.release,
+            release=rendered.release_id,
+            image=rendered_image(gateway, "litellm"),
+            settings=settings,
+        )
+    dumped(
+        name="Dump the database before its server changes",
+        release=rendered.release_id,
+        image=rendered_image(gateway, "postgres"),
+        inputs=rendered.inputs[_JOB],
+    )
+    linked(name="Make it the current one", release=rendered.release_id)
 
 
 def directory(release: str) -> str:
     """Give the path of a release."""
     return f"{HOME}/releases/{release}"
+
+
+def rendered_image(gateway: Gateway, service: str) -> str:
+    """Give the image of a service, as the release names it."""
+    manifest = json.loads(gateway.rendered.release["manifest.json"].content)
+    return str(manifest["services"][service]["image"])
+
+
+def good() -> dict[str, Any]:
+    """Give the manifest of the release that is gone back to; empty where there is none."""
+    seen = host.get_fact(Run, command=f"cat {HOME}/good/manifest.json 2>/dev/null")
+    try:
+        found = json.loads(seen["out"]) if seen["rc"] == 0 else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def migrates(inputs: str) -> bool:
+    """Tell whether the job that migrates the database will run; `inputs` are the new ones."""
+    jobs = [c for c in host.get_fact(Containers) if c.service == _JOB]
+    return not any(
+        job.inputs == inputs and not job.stale and job.status == "exited" and job.exit_code == 0
+        for job in jobs
+    )
+
+
+@operation()
+def enabled(unit: str) -> Commands:
+    """Ensure that a unit is started at a boot; not now."""
+    if host.get_fact(Run, command=f"systemctl is-enabled --quiet {unit}")["rc"] == 0:
+        host.noop(f"{unit} is enabled")
+        return
+    yield StringCommand(f"systemctl daemon-reload && systemctl enable --quiet {unit}")
 
 
 @operation()
@@ -52,40 +112,85 @@ sha256sum --quiet -c - <<'SUMS'
 
 
 @operation()
-def linked(link: str, release: str) -> Commands:
-    """Ensure that `/opt/gatehouse/<link>` is this release.
+def validated(files: dict[str, File], release: str, image: str, settings: Settings) -> Commands:
+    """Ensure that LiteLLM of this image can read the configuration, where either is new.
 
-    `current` is what runs, `good` the last one that passed every check and is gone back to. Both
-    are kept, and a few more; older ones go, and what a killed run left half-written.
+    Before the first release serves there is nothing to protect: its start says the same, sooner.
+    """
+    before = good()
+    if not before:
+        host.noop("nothing serves yet")
+        return
+    known = before["files"].get(f"{HOME}/current/{_CONFIG}", {}).get("sha256")
+    if (known, before["services"]["litellm"]["image"]) == (files[_CONFIG].sha256, image):
+        host.noop("image and configuration are those of the good release")
+        return
+    # No secret is needed to read it, so it gets none.
+    names = sorted(references(files[_CONFIG].content))
+    options = [
+        *("--rm", "--network=none", "--read-only", "--cap-drop=ALL"),
+        *("--security-opt=no-new-privileges", f"--user={settings.litellm_user}"),
+        *(
+            "--tmpfs=/tmp:mode=1777,size=512m",
+            f"--volume={directory(release)}/litellm:/etc/gatehouse:ro",
+        ),
+        *("--env=XDG_CACHE_HOME=/tmp/cache", "--env=LITELLM_LOCAL_MODEL_COST_MAP=True"),
+        *("--env=LITELLM_OFFLINE_MODE=true", "--env=LITELLM_LOG=CRITICAL"),
+        *(f"--env={name}=sk-not-a-secret" for name in names),
+        "--entrypoint=/app/docker/prod_entrypoint.sh",
+    ]
+    words = shlex.join(
+        [*options, image, "--config=/etc/gatehouse/config.yaml", "--validate_config"]
+    )
+    yield progress.run("having LiteLLM read its configuration", f"docker run {words}")
+
+
+@operation()
+def dumped(release: str, image: str, inputs: str) -> Commands:
+    """Ensure a dump where the server of the database changes, and room for one where that migrates.
+
+    What was dumped here is for a person: the data directory stays what it is.
+    """
+    before = good()
+    if not before:
+        host.noop("there is no database yet")
+        return
+    changed = before["services"]["postgres"]["image"] != image
+    if not changed and not migrates(inputs):
+        host.noop("the database stays as it is")
+        return
+    how = "running" if changed else "room"
+    yield progress.run("dumping the database", f"{PYTHON}.release_database {how} {release}")
+
+
+@operation()
+def linked(release: str) -> Commands:
+    """Ensure that `/opt/gatehouse/current` is this release."""
+    path = directory(release)
+    if host.get_fact(Run, command=f"readlink {HOME}/current || true")["out"] == path:
+        host.noop(f"release {release} is current")
+        return
+    yield StringCommand(f"cd {HOME} && ln -sfn {path} current.new && mv -T current.new current")
+
+
+@operation()
+def remembered(release: str, kept: int) -> Commands:
+    """Ensure that `/opt/gatehouse/good` is this release, which has passed every check.
+
+    It is gone back to. What it placed is kept for that; releases that are too old go, with their
+    images.
     """
     path = directory(release)
-    if host.get_fact(Run, command=f"readlink {HOME}/{link} || true")["out"] == path:
-        host.noop(f"release {release} is {link}")
+    archive = f"/var/lib/gatehouse/releases/{release}.tar"
+    check = (
+        f"readlink {HOME}/good; tar --compare --file={archive} --directory=/ >/dev/null 2>&1 || "
+        "echo changed"
+    )
+    if host.get_fact(Run, command=check)["out"] == path:
+        host.noop(f"release {release} is good")
         return
-    yield StringCommand(
-        f"cd {HOME} && touch {path} && ln -sfn {path} {link}.new && mv -T {link}.new {link}"
-    )
-    yield StringCommand(
-        f"cd {HOME}/releases && rm -rf -- *.tar *.new && "
-        f"ls -1td -- */ | tail -n +{KEPT + 1} | while read -r old; do "
-        f'case "$(readlink ../current) $(readlink ../good)" in '
-        f'*"/${{old%/}}"*) ;; *) rm -rf -- "$old" ;; esac; done'
-    )
-
-
-def restore(timeout_seconds: int) -> str:
-    """Give the command that makes the last good release current again and waits until it serves.
-
-    It prints the release that serves then, or nothing where there is none to go back to.
-    """
-    compose = 'docker compose --project-directory "$old" -f "$old/compose.yaml" up -d --no-build'
-    wait = f"--wait --wait-timeout {timeout_seconds}"
-    return (
-        f'cd {HOME} && old=$(readlink good) && [ -d "$old" ] && '
-        f'[ "$old" != "$(readlink current)" ] && ln -sfn "$old" current.new && '
-        f"mv -T current.new current && {{ {compose} {wait} postgres redis && "
-        f'{compose} --no-deps {wait} litellm; }} >/dev/null 2>&1 && basename "$old"'
-    )
+    words = shlex.join([release, operator(), str(kept)])
+    yield progress.run("remembering the release as good", f"{PYTHON}.release_good {words}")
 
 
 def _tar(files: dict[str, File]) -> io.BytesIO:

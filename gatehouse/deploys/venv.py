@@ -23,6 +23,7 @@ LINK = f"{HOME}/venv"
 COMMAND = "/usr/local/bin/gatehouse"
 KEPT = 2
 _MARKER = "complete"
+_RELEASES = "/var/lib/gatehouse/state/releases.json"
 _LOCK = f"{VENVS}/.lock"
 _WAIT_SECONDS = 300
 # Sets $python to the newest that can make virtual environments, or to nothing.
@@ -150,5 +151,7 @@ def switched(wanted: str) -> Commands:
     )
     yield StringCommand(
         f"cd {VENVS} && rm -rf -- *.new *.tar && "
-        f"ls -1td -- */ | tail -n +{KEPT + 1} | xargs -r rm -rf --"
+        f"ls -1td -- */ | tail -n +{KEPT + 1} | while read -r old; do "
+        # A release that can be gone back to was made by it.
+        f'grep -qsF "{VENVS}/${{old%/}}" {_RELEASES} || rm -rf -- "$old"; done'
     )

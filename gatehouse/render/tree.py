@@ -17,6 +17,7 @@ from gatehouse.render import (
     metrics,
     timers,
 )
+from gatehouse.render import release as back
 from gatehouse.render.environment import dotenv, inputs_hash, variables
 from gatehouse.render.file import File
 from gatehouse.render.machine import Machine
@@ -136,6 +137,7 @@ def render(
     files |= gpu.files(settings, machine.card(settings))
     files |= health.files(settings)
     files |= timers.files(settings)
+    files |= back.files()
     images = {
         "postgres": settings.postgres_image,
         "redis": settings.redis_image,

@@ -18,3 +18,19 @@ class DeploySettings(Component):
             le=600,
         ),
     ]
+    deploy_releases: Annotated[
+        int,
+        setting(
+            "How many releases are kept, with their images, to go back to.",
+            unit="releases",
+            ge=2,
+            le=50,
+        ),
+    ]
+    deploy_validate: Annotated[
+        bool,
+        setting(
+            "Whether LiteLLM, in its new image, reads a new configuration before anything is "
+            "switched to it. That takes half a minute."
+        ),
+    ]

@@ -21,6 +21,10 @@ COMMANDS = {
         "gatehouse.tool.completion:completion",
         "Print what a shell needs to complete these words.",
     ),
+    "diff": (
+        "gatehouse.tool.releases:diff",
+        "Show what one release has that another has not.",
+    ),
     "doctor": (
         "gatehouse.tool.doctor:doctor",
         "Say what is wrong and what mends it; --fix does what is safe.",
@@ -61,9 +65,17 @@ COMMANDS = {
         "gatehouse.tool.probe:probe",
         "Find out what the offered models can do.",
     ),
+    "releases": (
+        "gatehouse.tool.releases:releases",
+        "List what was deployed here: when, by whom, how it fared.",
+    ),
     "restore": (
         "gatehouse.tool.restore:restore",
         "Go back to a backup, here or on a host that is new.",
+    ),
+    "rollback": (
+        "gatehouse.tool.releases:rollback",
+        "Have an earlier release serve again.",
     ),
     "secrets": (
         "gatehouse.tool.secrets:secrets",

@@ -28,6 +28,7 @@ SCHEMAS: dict[str, str] = {
     "log": "gatehouse.tool.log:LogDocument",
     "open": "gatehouse.tool.open:OpenDocument",
     "probe": "gatehouse.tool.probe:ProbeDocument",
+    "releases": "gatehouse.tool.releases:ReleasesDocument",
     "secrets-list": "gatehouse.tool.secrets:SecretsDocument",
     "smoke": "gatehouse.tool.smoke:SmokeDocument",
     "spend": "gatehouse.tool.spend:Spend",

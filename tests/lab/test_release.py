@@ -1,72 +1,179 @@
 """A release that cannot work is not left serving: the one before it goes on."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from gatehouse.lab.workstation import Workstation
-from tests.deploying import deploy, settings_of
-from tests.gateway import Gateway
-from tests.lab.conftest import failing
+from tests.deploying import Deploy, deploy, settings_of
+from tests.lab.conftest import containers, failing
+from tests.lab.releases import answers, begun, busy, nothing_lost, under_way
+from tests.waiting import wait_for
 
 # The same version but for the patch number, so that nothing but the image is at fault.
 BROKEN = "gatehouse-lab/litellm:1.108.99"
-FAILS_AT_ONCE = """
-docker tag {redis} {broken}"""
-FAILS_TO_SERVE = """
-docker create --name broken {litellm} && docker cp broken:/app/docker/prod_entrypoint.sh /tmp/good.sh
-cat >/tmp/prod_entrypoint.sh <<'END'
+# How it starts as the job that migrates ("$1" is --skip_server_startup), and how as the proxy.
+IMAGE = """
+cat >/tmp/entrypoint.sh <<'END'
 #!/bin/sh
-case "$*" in *skip_server_startup*) exec /bin/sh /app/docker/good.sh "$@" ;; esac
-echo "broken on purpose" >&2; exit 3
+case "$*" in
+*skip_server_startup*)
+{job}
+;;
+*)
+{proxy}
+;;
+esac
 END
-chmod 755 /tmp/prod_entrypoint.sh
+docker rm -f broken 2>/dev/null; chmod 755 /tmp/entrypoint.sh
+docker create --name broken {litellm} && docker cp broken:/app/docker/prod_entrypoint.sh /tmp/good.sh
 docker cp /tmp/good.sh broken:/app/docker/good.sh
-docker cp /tmp/prod_entrypoint.sh broken:/app/docker/prod_entrypoint.sh
+docker cp /tmp/entrypoint.sh broken:/app/docker/prod_entrypoint.sh
 docker commit broken {broken} && docker rm broken"""
+GOOD = 'exec /bin/sh /app/docker/good.sh "$@"'
+CRASHES = 'echo "broken on purpose" >&2; exit 3'
+# It has changed the schema when it fails, in a way that the version before cannot live with.
+HALF_WAY = """python3 - <<'PYTHON'
+import asyncio, prisma
+async def main():
+    async with prisma.Prisma() as database:
+        await database.execute_raw('DROP TABLE "LiteLLM_VerificationToken" CASCADE')
+        await database.execute_raw('ALTER TABLE "LiteLLM_SpendLogs" DROP COLUMN "spend"')
+asyncio.run(main())
+PYTHON
+echo "broken on purpose" >&2; exit 3"""
 # A service that crashes at each start is not given all the time that a slow one gets.
 SOON_SECONDS = 180
+# What each deploy that goes wrong changes, so that it has something to switch.
+SMALL = {"redis_maxmemory_mib": 128}
+PROXY = {"litellm_retries": 3}
 
 
-@pytest.fixture(params=[FAILS_AT_ONCE, FAILS_TO_SERVE], ids=["migration fails", "proxy crashes"])
+@pytest.fixture(params=[(HALF_WAY, GOOD), (GOOD, CRASHES)], ids=["migration", "proxy"])
 def broken(request: pytest.FixtureRequest, workstation: Workstation) -> Iterator[dict[str, object]]:
     """Give the settings of a release with an image that cannot work."""
-    images = settings_of(workstation)
-    script = request.param.format(
-        redis=images["redis_image"], litellm=images["litellm_image"], broken=BROKEN
-    )
+    images, (job, proxy) = settings_of(workstation), request.param
+    script = IMAGE.format(litellm=images["litellm_image"], broken=BROKEN, job=job, proxy=proxy)
     workstation.exec(script)
     yield {"litellm_image": BROKEN}
     workstation.exec(f"docker rmi --force {BROKEN}", check=False)
 
 
-def logged(workstation: Workstation) -> list[dict[str, Any]]:
-    """Give the deploys of the audit log; each names its release."""
+def logged(workstation: Workstation, action: str = "deploy") -> list[dict[str, Any]]:
+    """Give an action's lines of the audit log."""
     entries = json.loads(workstation.exec("gatehouse log --json -n 1000").stdout)["entries"]
-    found = [entry for entry in entries if entry["action"] == "deploy"]
-    assert all(entry["details"]["release"] for entry in found)
-    return found
+    return [entry for entry in entries if entry["action"] == action]
+
+
+def results(workstation: Workstation) -> dict[str, str]:
+    """Give release → how it fared."""
+    found = json.loads(workstation.exec("gatehouse releases --json").stdout)["releases"]
+    return {each["id"]: each["result"] for each in found}
 
 
 def test_broken_release_gives_way_to_the_last_good_one(
-    workstation: Workstation, gateway: Gateway, broken: dict[str, object]
+    workstation: Workstation, broken: dict[str, object]
 ) -> None:
-    """The deploy fails, says what the service said, and the gateway serves as before it."""
-    good = workstation.exec("readlink /opt/gatehouse/current").stdout.strip()
-    failed = deploy(workstation, settings=broken, expect=1)
-    assert "Its last lines:" in failed.words
-    assert "broken on purpose" in failed.words or "prod_entrypoint.sh" in failed.words
-    assert f"release {good.rsplit('/', 1)[1]}, the last good one, serves again" in failed.words
-    assert failed.seconds < SOON_SECONDS
-    assert workstation.exec("readlink /opt/gatehouse/current").stdout.strip() == good
-    assert gateway.ask("GET", "/v1/models").status == 200
+    """The deploy fails, says what the service said, and the gateway serves as before it.
+
+    Also where a migration has destroyed what the release before needs.
+    """
+    with nothing_lost(workstation) as before:
+        failed = deploy(workstation, settings=broken, expect=1)
+        assert "Its last lines:" in failed.words
+        assert "broken on purpose" in failed.words
+        assert f"release {before.release} serves again" in failed.words
+        assert failed.seconds < SOON_SECONDS * busy()
+        assert answers(workstation)
     assert logged(workstation)[-1]["result"] == "failed"
     assert "LiteLLM | " in logged(workstation)[-1]["details"]["step"]
-    healed = deploy(workstation)
+    assert logged(workstation, "way back")[-1]["details"]["release"] == before.release
+    assert results(workstation)[before.release] == "good"
+    assert "bad" in results(workstation).values()
+    # Not healed by another deploy: the way back has made everything good.
     assert failing(workstation) == []
-    lines = logged(workstation)
-    assert [line["result"] for line in lines[-2:]] == ["begun", "ok"]
-    assert deploy(workstation).changed == [], healed.log
-    assert logged(workstation) == lines
+    assert deploy(workstation).changed == []
+
+
+def test_invalid_configuration_is_never_switched_to(workstation: Workstation) -> None:
+    """LiteLLM's own look at it fails in the new release; what runs is not touched."""
+    wrong = {"name": "chat-wrong-builtin", "backend": "no-such-provider/x", "api_base": None}
+    running = containers(workstation)
+    with nothing_lost(workstation):
+        failed = deploy(
+            workstation, settings={"deploy_validate": True, "models_extra": [wrong]}, expect=1
+        )
+        assert "having LiteLLM read its configuration: failed" in failed.words
+        assert "no-such-provider" in failed.words
+    assert containers(workstation) == running
+
+
+@pytest.mark.parametrize(
+    ("operation", "change"),
+    [
+        ("Release | Write the release", SMALL),
+        ("Release | Make it the current one", SMALL),
+        ("Redis | Have it healthy", SMALL),
+        ("LiteLLM | Have it healthy", PROXY),
+        ("Health | Check the gateway", PROXY),
+    ],
+)
+def test_killed_deploy_is_taken_back_by_the_host(
+    workstation: Workstation, operation: str, change: dict[str, object]
+) -> None:
+    """Nobody deploys again: the host itself notices, goes back, and frees the lock."""
+    with nothing_lost(workstation) as before:
+        deploy(workstation, settings=change, kill_when=begun(operation))
+        before.wrong = time.monotonic()
+    (line,) = logged(workstation, "way back")[-1:]
+    assert line["details"]["reason"] == "the connection of the operator is gone"
+    assert failing(workstation) == []
+
+
+def test_deploy_whose_connection_is_cut_is_taken_back(workstation: Workstation) -> None:
+    """Nobody says goodbye: the silence is noticed, and the operator is told when he is back."""
+    block = "INPUT -p tcp --dport 22 -j DROP"
+    cut: list[float] = []
+
+    def watch(log: str) -> bool:
+        if not cut and begun("LiteLLM | Have it healthy")(log):
+            workstation.exec(f"iptables -I {block}")
+            cut.append(time.monotonic())
+        if cut and not under_way(workstation):
+            workstation.exec(f"iptables -D {block}", check=False)
+        return False
+
+    try:
+        with nothing_lost(workstation) as before:
+            change = {**PROXY, "deploy_silence_seconds": 10}
+            with suppress(AssertionError):
+                # It was not killed, and that is what `kill_when` is for.
+                deploy(workstation, settings=change, kill_when=watch)
+            before.wrong = time.monotonic()
+    finally:
+        workstation.exec(f"iptables -D {block}", check=False)
+    assert cut
+    (line,) = logged(workstation, "way back")[-1:]
+    assert line["details"]["reason"] == "no sign of life for 10 s"
+    assert failing(workstation) == []
+
+
+def test_second_deploy_is_told_of_the_first(workstation: Workstation) -> None:
+    """It changes nothing and names who is at work; the first one ends as it would have."""
+    first: list[Deploy] = []
+    # A folder of its own: the log of a deploy lies where the inventory is.
+    thread = threading.Thread(target=lambda: first.append(deploy(workstation, settings=SMALL)))
+    thread.start()
+    try:
+        wait_for(lambda: under_way(workstation), 60, "the first deploy to have the lock")
+        done = workstation.exec("/opt/gatehouse/venv/bin/gatehouse rollback --yes", check=False)
+    finally:
+        thread.join()
+    assert done.returncode in (1, 2), done.stdout
+    assert first[0].code == 0
+    deploy(workstation)

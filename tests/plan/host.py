@@ -73,6 +73,10 @@ def deployed() -> Answers:
             f"{image} id" for image in (s.postgres_image, s.redis_image, s.litellm_image)
         ],
         "cat /etc/gatehouse/docker-daemon.json": daemon,
+        "cat /opt/gatehouse/good/manifest.json": [
+            *tree.release["manifest.json"].content.splitlines(),
+            "0",
+        ],
         **{f"cat {path} ": file.content.splitlines() for path, file in tree.files.items()},
         "user_role": ["proxy_admin", "0"],
         "getent group gatehouse-status": ["gatehouse-status:x:991:", "0"],

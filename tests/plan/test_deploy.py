@@ -29,7 +29,11 @@ ORDER = [
     "The gatehouse command | Have Python",
     "The gatehouse command | Install the command",
     "The gatehouse command | Have it in use",
+    "Release | Write the unit of the way back",
+    "Release | Have it look at each boot",
     "Release | Write the release",
+    "Release | Have LiteLLM read its configuration",
+    "Release | Dump the database before its server changes",
     "Release | Make it the current one",
     "Postgres | Make way for changed networks",
     "Postgres | Have it healthy",
@@ -37,6 +41,7 @@ ORDER = [
     "Engines | Remove what is off",
     "Engines | Write the units",
     "Engines | Make the runtime directory",
+    "LiteLLM | Dump the database",
     "LiteLLM | Migrate the database",
     "LiteLLM | Have it healthy",
     "LiteLLM | Have the admin user",
@@ -65,6 +70,10 @@ QUIET = {
     "Metrics | Remove what is off",
     "Keys | Keep what is declared",
     "Timers | Remove what is switched off",
+    # Nothing serves yet that could be protected.
+    "Release | Have LiteLLM read its configuration",
+    "Release | Dump the database before its server changes",
+    "LiteLLM | Dump the database",
 }
 
 
@@ -115,6 +124,16 @@ def test_firewall_is_closed_where_it_is_wanted(place: Path) -> None:
         "Firewall | Let in only what is allowed",
     ]
     assert planned["Firewall | Let in only what is allowed"]
+
+
+def test_changed_configuration_is_validated_before_the_switch(place: Path) -> None:
+    """LiteLLM reads it where it is new; the database is dumped where a migration will run."""
+    planned = plan(place, deployed(), litellm_retries=3)
+    assert planned["Release | Have LiteLLM read its configuration"]
+    assert not planned["LiteLLM | Dump the database"]
+    planned = plan(place, deployed(), litellm_image="ghcr.io/berriai/litellm:v1.108.9")
+    assert planned["Release | Dump the database before its server changes"]
+    assert planned["LiteLLM | Dump the database"]
 
 
 def test_database_mode_can_be_planned_on_a_bare_host(place: Path) -> None:

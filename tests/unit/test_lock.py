@@ -102,10 +102,12 @@ def watching(tmp_path: Path, anchor: int, silence: int) -> "subprocess.Popen[str
     place.mkdir()
     (place / "line").write_text('{"action": "deploy"}\n')
     script = watch().replace("/run/gatehouse", str(tmp_path))
+    script = script.replace("/opt/gatehouse", str(tmp_path / "opt"))
+    script = script.replace("/var/lib/gatehouse", str(tmp_path))
     stat = Path(f"/proc/{anchor}/stat").read_text() if anchor else ""
     born = stat.rsplit(")", 1)[1].split()[19] if anchor else ""
     started = subprocess.Popen(
-        ["sh", "-c", script, "watch", "t0ken", str(anchor), born, str(silence)],
+        ["sh", "-c", script, "watch", "t0ken", "abc1", str(anchor), born, str(silence)],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -115,11 +117,9 @@ def watching(tmp_path: Path, anchor: int, silence: int) -> "subprocess.Popen[str
 
 def test_deploy_whose_connection_is_gone_is_given_up(tmp_path: Path) -> None:
     """At once, whatever the silence; what the deploy has left running is ended, and nothing else."""
-    with subprocess.Popen(["sleep", "1000"]) as connection:
-        left = subprocess.Popen(["sleep", "1000"], env=os.environ | {"GATEHOUSE_DEPLOY": "t0ken"})
-        other = subprocess.Popen(
-            ["sleep", "1000"], env=os.environ | {"GATEHOUSE_DEPLOY": "another"}
-        )
+    with subprocess.Popen(["sleep", "60"]) as connection:
+        left = subprocess.Popen(["sleep", "60"], env=os.environ | {"GATEHOUSE_DEPLOY": "t0ken"})
+        other = subprocess.Popen(["sleep", "60"], env=os.environ | {"GATEHOUSE_DEPLOY": "another"})
         watch_ = watching(tmp_path, connection.pid, 1000)
         assert watch_.poll() is None
         connection.kill()
@@ -144,3 +144,25 @@ def test_deploy_that_says_nothing_is_given_up(tmp_path: Path) -> None:
         watch_.communicate(timeout=4)
     _, said = watch_.communicate(timeout=20)
     assert "no sign of life for 2 s" in said
+    assert "there is no good release to go back to" in said
+
+
+def test_host_goes_back_when_it_is_told_to(tmp_path: Path) -> None:
+    """The deploy says why; it gets the words and the exit code, and still has the lock."""
+    python = tmp_path / "opt" / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$4 $5"; exit 1\n')
+    python.chmod(0o755)
+    (tmp_path / "opt" / "good").mkdir()
+    watch_ = watching(tmp_path, 0, 60)
+    try:
+        assert (tmp_path / "deploying").read_text() == "abc1\n"
+        place = tmp_path / "deploy-t0ken"
+        (place / "order").write_text("it failed")
+        wait_for((place / "answer").exists, 10, "the way back")
+        assert (place / "answer").read_text() == "1\n"
+        assert (place / "said").read_text() == "abc1 it failed\n"
+        assert watch_.poll() is None
+    finally:
+        watch_.kill()
+        watch_.wait()

@@ -1,12 +1,16 @@
 """The release: the same settings give the same files, and a change touches what depends on it."""
 
+import json
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from gatehouse.deploys.release import restore
-from gatehouse.render import SERVICES, Machine, timers
+from gatehouse import state
+from gatehouse.render import SERVICES, Machine, timers, valid
+from gatehouse.tool import release_store, releases
 from tests.given import MACHINE, PROVIDER_KEY, model, rendered, settings
 
 BEFORE = rendered()
@@ -83,6 +87,7 @@ def test_files_have_their_places() -> None:
         "/etc/docker/daemon.json",
         "/etc/gatehouse/firewall.sh",
         "/etc/gatehouse/settings.json",
+        "/etc/systemd/system/gatehouse-back.service",
         "/etc/systemd/system/gatehouse-collect.service",
         "/etc/systemd/system/gatehouse-collect.timer",
         "/etc/systemd/system/gatehouse-firewall.service",
@@ -111,7 +116,126 @@ def test_settings_are_kept_for_readers() -> None:
     )
 
 
-def test_way_back_is_valid_shell() -> None:
-    """The command that makes the last good release serve again can be read by any shell."""
-    done = subprocess.run(["sh", "-n", "-c", restore(60)], capture_output=True, check=False)
-    assert not done.stderr
+CONFIG = BEFORE.release["litellm/config.yaml"].content
+
+
+def test_rendered_configuration_is_right() -> None:
+    """What is shipped has nothing that LiteLLM does not know, in no variant of the settings."""
+    for tree in (BEFORE, rendered(litellm_spend_log_days=None), rendered(litellm_workers=2)):
+        assert valid.problems(tree.release["litellm/config.yaml"].content, frozenset()) == []
+    keys = frozenset({PROVIDER_KEY})
+    with_key = rendered(Machine(MACHINE.cores, MACHINE.memory_mib, keys))
+    assert valid.problems(with_key.release["litellm/config.yaml"].content, keys) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (
+            "litellm_settings:",
+            "litellm_setings:",
+            "litellm_setings (did you mean litellm_settings?)",
+        ),
+        ("  ui_access_mode:", "  ui_acces_mode:", "no key ui_acces_mode (did you mean"),
+        ("os.environ/REDIS_PASSWORD", "os.environ/REDIS_PASWORD", "nothing sets REDIS_PASWORD"),
+        ("  master_key: os.environ/LITELLM_MASTER_KEY\n", "", "no master_key"),
+        ("general_settings:", "general_settings", "it is no YAML"),
+    ],
+)
+def test_what_litellm_would_pass_over_is_a_problem(old: str, new: str, problem: str) -> None:
+    """LiteLLM's own look says that each of these is fine."""
+    assert old in CONFIG
+    found = valid.problems(CONFIG.replace(old, new), frozenset())
+    assert [each for each in found if problem in each], found
+
+
+def test_provider_key_that_the_host_lacks_is_a_problem() -> None:
+    """A model whose key nobody gives would fail at its first question."""
+    config = CONFIG.replace("api_key: none", "api_key: os.environ/OPENAI_API_KEY", 1)
+    assert valid.problems(config, frozenset({"OPENAI_API_KEY"})) == []
+    assert valid.problems(config, frozenset()) == [
+        "os.environ/OPENAI_API_KEY: nothing sets OPENAI_API_KEY"
+    ]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep releases in a folder of the test."""
+    for name in ("releases", "kept", "snapshots", "state"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(release_store, "RELEASES", tmp_path / "releases")
+    monkeypatch.setattr(release_store, "CURRENT", tmp_path / "current")
+    monkeypatch.setattr(release_store, "GOOD", tmp_path / "good")
+    monkeypatch.setattr(release_store, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(release_store, "SNAPSHOTS", tmp_path / "snapshots")
+    monkeypatch.setattr(state, "FOLDER", tmp_path / "state")
+    return tmp_path
+
+
+def put(store: Path, name: str, image: str = "redis:8", **files: str) -> None:
+    """Write a release."""
+    folder = store / "releases" / name
+    folder.mkdir()
+    manifest = {"services": {"redis": {"image": image, "inputs": "0"}}, "engines": {}, "files": {}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    for path, text in files.items():
+        (folder / path).write_text(text)
+    release_store.remember(name, "good", who="ann")
+
+
+def test_oldest_releases_go_with_what_was_kept_for_them(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What runs and what is gone back to stay, whatever their age; only images of nobody go."""
+    removed: list[str] = []
+    monkeypatch.setattr(
+        release_store.subprocess,
+        "run",
+        lambda words, **_: removed.append(words[-1]) or subprocess.CompletedProcess(words, 0),
+    )
+    for number in range(6):
+        put(store, f"r{number}", f"redis:{number}")
+        (store / "kept" / f"r{number}.tar").touch()
+        (store / "snapshots" / f"r{number}.dump").touch()
+    release_store.link(store / "good", store / "releases" / "r0")
+    release_store.link(store / "current", store / "releases" / "r5")
+    release_store.prune(2)
+    left = {"r0", "r4", "r5"}
+    assert {path.name for path in (store / "releases").iterdir()} == left
+    for folder in ("kept", "snapshots"):
+        assert {path.stem for path in (store / folder).iterdir()} == left
+    assert removed == ["redis:1", "redis:2", "redis:3"]
+    assert [each.id for each in release_store.every()] == sorted(left)
+
+
+def test_difference_of_two_releases_is_unified(store: Path) -> None:
+    """As git shows it; a name may be cut short as long as it means one."""
+    put(store, "abc1", **{"redis.conf": "maxmemory 1mb\n"})
+    put(store, "def2", **{"redis.conf": "maxmemory 2mb\n"})
+    shown = CliRunner().invoke(releases.diff, ["abc", "def2"]).stdout.splitlines()
+    assert shown[:2] == ["--- a/redis.conf", "+++ b/redis.conf"]
+    assert {"-maxmemory 1mb", "+maxmemory 2mb"} <= set(shown)
+
+
+def test_releases_are_listed_with_how_they_fared(store: Path) -> None:
+    """Newest last; what runs is said."""
+    put(store, "abc1")
+    put(store, "def2")
+    release_store.remember("def2", "bad", reason="Redis | Have it healthy failed")
+    release_store.link(store / "current", store / "releases" / "abc1")
+    shown = json.loads(CliRunner().invoke(releases.releases, ["--json"]).stdout)["releases"]
+    assert [(each["id"], each["result"], each["current"]) for each in shown] == [
+        ("abc1", "good", True),
+        ("def2", "bad", False),
+    ]
+    table = CliRunner().invoke(releases.releases, []).stdout
+    assert "runs now" in table
+    assert "Redis | Have it healthy failed" in table
+
+
+def test_release_that_is_not_there_is_named(store: Path) -> None:
+    """It cannot be looked at: exit code 2, and what lists those that there are."""
+    put(store, "abc1")
+    result = CliRunner().invoke(releases.diff, ["abc1", "zzz"])
+    assert result.exit_code == 2
+    assert "no release zzz" in result.output

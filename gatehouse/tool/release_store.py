@@ -1,0 +1,197 @@
+"""The releases of this host: what they are made of, how they fared, and how long they are kept.
+
+`/opt/gatehouse/releases/ID` holds what a release runs with. What it placed elsewhere (units, the
+firewall, the settings) is kept beside the state once the release is good, so that it can be put
+back: `/var/lib/gatehouse/releases/ID.tar`.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gatehouse import state
+from gatehouse.tool.errors import CannotLookError, ProblemError
+
+HOME = Path("/opt/gatehouse")
+RELEASES, CURRENT, GOOD = HOME / "releases", HOME / "current", HOME / "good"
+VENV, VENVS = HOME / "venv", HOME / "venvs"
+KEPT = Path("/var/lib/gatehouse/releases")
+SNAPSHOTS = Path("/var/lib/gatehouse/snapshots")
+# The operator's own keys stand beside ours; the second file says which are ours.
+DAEMON_JSON, DAEMON_OURS = "/etc/docker/daemon.json", "/etc/gatehouse/docker-daemon.json"
+_NOUN = "releases"
+_CURRENT = f"{CURRENT}/"
+Result = Literal["good", "bad"]
+
+
+@dataclass(frozen=True)
+class Release:
+    """One release: what its manifest says, and what is remembered of it."""
+
+    id: str
+    manifest: dict[str, Any]
+    known: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return RELEASES / self.id
+
+    @property
+    def images(self) -> dict[str, str]:
+        """Service → image."""
+        return {name: each["image"] for name, each in self.manifest["services"].items()}
+
+    @property
+    def placed(self) -> list[str]:
+        """Give the paths of what it placed outside of its folder."""
+        return [path for path in self.manifest["files"] if not path.startswith(_CURRENT)]
+
+    @property
+    def archive(self) -> Path:
+        """Where what it placed is kept."""
+        return KEPT / f"{self.id}.tar"
+
+
+def find(release: str) -> Release:
+    """Give a release; raises `CannotLookError` where the host has none of that name."""
+    try:
+        manifest = json.loads((RELEASES / release / "manifest.json").read_text())
+    except (OSError, ValueError):
+        raise CannotLookError(
+            f"this host has no release {release}: gatehouse releases lists those that it has"
+        ) from None
+    return Release(release, manifest, _history().get(release, {}))
+
+
+def every() -> list[Release]:
+    """Give the releases that are there, newest last."""
+    names = [path.name for path in RELEASES.glob("*") if (path / "manifest.json").is_file()]
+    found = [find(name) for name in names]
+    return sorted(found, key=lambda each: each.known.get("when") or each.folder.stat().st_mtime)
+
+
+def linked(link: Path) -> str | None:
+    """Give the release that a link leads to, if it is there."""
+    try:
+        target = link.readlink()
+    except OSError:
+        return None
+    return target.name if target.is_dir() else None
+
+
+def link(path: Path, target: Path) -> None:
+    """Have a link lead somewhere else, in one step."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target)
+    new.replace(path)
+
+
+def remember(release: str, result: Result, **details: object) -> None:
+    """Note how a release fared; raises `OSError`."""
+    history = _history()
+    known = {**history.pop(release, {}), "when": time.time(), "result": result, **details}
+    kept = {name: each for name, each in history.items() if (RELEASES / name).is_dir()}
+    state.write(_NOUN, {"releases": {**kept, release: known}})
+
+
+def _history() -> dict[str, dict[str, Any]]:
+    found = (state.read(_NOUN) or {}).get("releases")
+    return found if isinstance(found, dict) else {}
+
+
+def keep(release: Release) -> None:
+    """Keep what is placed outside of the release's folder, as it is now; raises `ProblemError`."""
+    KEPT.mkdir(mode=0o700, exist_ok=True)
+    paths = [path for path in (*release.placed, DAEMON_JSON, DAEMON_OURS) if Path(path).is_file()]
+    new = release.archive.with_name(f"{release.id}.tar.new")
+    # GNU tar also compares, for the deploy.
+    done = subprocess.run(
+        ["tar", "--create", "--format=posix", f"--file={new}", "--directory=/", "--no-recursion"]
+        + [path.lstrip("/") for path in paths],
+        capture_output=True,
+        text=True,
+        check=False,
+        umask=0o077,
+    )
+    if done.returncode:
+        new.unlink(missing_ok=True)
+        raise ProblemError(f"what release {release.id} placed cannot be kept: {done.stderr}")
+    with new.open("rb") as file:
+        os.fsync(file.fileno())
+    new.replace(release.archive)
+
+
+def placed(release: Release) -> dict[str, tuple[bytes, tarfile.TarInfo]]:
+    """Give what a release had placed when it was good, by path; empty where nothing was kept."""
+    try:
+        with tarfile.open(release.archive) as archive:
+            members = [each for each in archive.getmembers() if each.isfile()]
+            found = {}
+            for each in members:
+                file = archive.extractfile(each)
+                found[f"/{each.name}"] = (file.read() if file else b"", each)
+            return found
+    except (OSError, tarfile.TarError):
+        return {}
+
+
+def texts(release: Release) -> dict[str, str]:
+    """Give every file of a release as text, by path; none holds a secret."""
+    found = {
+        str(path.relative_to(release.folder)): path.read_text(errors="replace")
+        for path in release.folder.rglob("*")
+        if path.is_file() and path.name != "manifest.json"
+    }
+    others = placed(release)
+    # Merged with keys of the operator's own, which may be a proxy's password.
+    others.pop(DAEMON_JSON, None)
+    return found | {path: data.decode(errors="replace") for path, (data, _) in others.items()}
+
+
+def prune(number: int) -> list[str]:
+    """Remove all but the newest releases, with what was kept for them and their images.
+
+    What runs and what is gone back to stay. Gives what was removed.
+    """
+    releases = every()
+    linked_now = {linked(CURRENT), linked(GOOD)}
+    left = {each.id for each in releases[-number:]} | linked_now
+    old = [each for each in releases if each.id not in left]
+    used = {image for each in releases if each.id in left for image in _images(each)}
+    removed = []
+    for each in old:
+        for image in sorted(_images(each) - used):
+            # An image that a container of anybody uses stays: Docker refuses.
+            done = subprocess.run(["docker", "rmi", image], capture_output=True, check=False)
+            if done.returncode == 0:
+                removed.append(image)
+        shutil.rmtree(each.folder, ignore_errors=True)
+        removed.append(each.id)
+    for folder in (KEPT, SNAPSHOTS):
+        for path in folder.glob("*"):
+            if path.name.split(".")[0] not in left:
+                path.unlink(missing_ok=True)
+    for pattern in ("*.tar", "*.new"):
+        for path in RELEASES.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return removed
+
+
+def _images(release: Release) -> set[str]:
+    """Give the images of its services and engines: both are named in what Compose reads."""
+    found = set(release.images.values())
+    engines = release.folder / "compose" / "engines.yaml"
+    if engines.is_file():
+        for line in engines.read_text().splitlines():
+            key, _, value = line.strip().partition(": ")
+            if key == "image" and "$" not in value:
+                found.add(value.strip("\"'"))
+    return found
