@@ -105,6 +105,8 @@ def _put_back(release: Release, others: Iterable[Release]) -> set[str]:
         new.write_bytes(data)
         shutil.chown(new, info.uname or info.uid, info.gname or info.gid)
         new.chmod(info.mode)
+        # As it was kept: what is newer than that makes the next deploy keep it anew.
+        os.utime(new, ns=(release_store.moment(info),) * 2)
         new.replace(path)
         changed.add(path)
     gid = json.loads(files.get("/etc/gatehouse/settings.json", (b"{}",))[0]).get("secrets_gid")

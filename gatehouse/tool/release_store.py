@@ -143,6 +143,12 @@ def placed(release: Release) -> dict[str, tuple[bytes, tarfile.TarInfo]]:
         return {}
 
 
+def moment(info: tarfile.TarInfo) -> int:
+    """Give when a kept file was written, in nanoseconds; a float would be off by some."""
+    seconds, _, rest = info.pax_headers.get("mtime", str(int(info.mtime))).partition(".")
+    return int(seconds) * 10**9 + int(rest.ljust(9, "0")[:9])
+
+
 def texts(release: Release) -> dict[str, str]:
     """Give every file of a release as text, by path; none holds a secret."""
     found = {

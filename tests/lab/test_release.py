@@ -1,18 +1,23 @@
 """A release that cannot work is not left serving: the one before it goes on."""
 
 import json
+import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gatehouse.lab.common import ROOT
 from gatehouse.lab.workstation import Workstation
 from tests.deploying import Deploy, deploy, settings_of
 from tests.lab.conftest import containers, failing
-from tests.lab.releases import answers, begun, busy, nothing_lost, under_way
+from tests.lab.releases import answers, begun, busy, current, nothing_lost, under_way
 from tests.waiting import wait_for
 
 # The same version but for the patch number, so that nothing but the image is at fault.
@@ -49,6 +54,7 @@ PYTHON
 echo "broken on purpose" >&2; exit 3"""
 # A service that crashes at each start is not given all the time that a slow one gets.
 SOON_SECONDS = 180
+PYINFRA = Path(sys.executable).with_name("pyinfra")
 # What each deploy that goes wrong changes, so that it has something to switch.
 SMALL = {"redis_maxmemory_mib": 128}
 PROXY = {"litellm_cooldown_seconds": 31}
@@ -164,16 +170,53 @@ def test_deploy_whose_connection_is_cut_is_taken_back(workstation: Workstation) 
 
 
 def test_second_deploy_is_told_of_the_first(workstation: Workstation) -> None:
-    """It changes nothing and names who is at work; the first one ends as it would have."""
+    """It changes nothing and names who is at work; the first one ends as it would have.
+
+    Then the way back by hand: the release before serves again, and every check holds.
+    """
+    before = current(workstation)
     first: list[Deploy] = []
-    # A folder of its own: the log of a deploy lies where the inventory is.
     thread = threading.Thread(target=lambda: first.append(deploy(workstation, settings=SMALL)))
     thread.start()
     try:
-        wait_for(lambda: under_way(workstation), 60, "the first deploy to have the lock")
-        done = workstation.exec("/opt/gatehouse/venv/bin/gatehouse rollback --yes", check=False)
+        wait_for(lambda: under_way(workstation), 120, "the first deploy to have the lock")
+        second = subprocess.run(
+            [PYINFRA, workstation.access.inventory, "deploy.py", "-y"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     finally:
         thread.join()
-    assert done.returncode in (1, 2), done.stdout
-    assert first[0].code == 0
-    deploy(workstation)
+    assert second.returncode == 1
+    said = " ".join(second.stderr.split())
+    assert "is under way on this host, nothing was touched" in said
+    assert re.search(r"`deploy of [0-9a-f]{12}` by \S+@\S+, since", said)
+    assert [deploy.code for deploy in first] == [0]
+    assert current(workstation) != before
+    difference = workstation.exec(f"gatehouse diff {before}").stdout.splitlines()
+    assert "+maxmemory 128mb" in difference
+    assert workstation.exec("gatehouse rollback </dev/null", check=False).returncode == 2
+    done = workstation.exec("gatehouse rollback --yes").stdout
+    assert f"release {before} serves, and every check holds" in done
+    assert current(workstation) == current(workstation, "good") == before
+    assert logged(workstation, f"rollback {before}")[-1]["result"] == "ok"
+    assert deploy(workstation).changed == []
+
+
+def test_boot_after_a_power_cut_goes_back(workstation: Workstation) -> None:
+    """What a deploy wrote when it began is found at the boot."""
+    before = current(workstation)
+    others = [release for release in results(workstation) if release != before]
+    cut_off = f"""
+ln -sfn /opt/gatehouse/releases/{others[-1]} /opt/gatehouse/current
+echo {others[-1]} >/var/lib/gatehouse/deploying"""
+    workstation.exec(cut_off)
+    workstation.exec("systemctl start gatehouse-back.service")
+    assert current(workstation) == before
+    assert workstation.exec("ls /var/lib/gatehouse/deploying", check=False).returncode != 0
+    (line,) = logged(workstation, "way back")[-1:]
+    assert line["details"]["given_up"] == others[-1]
+    assert "switched off" in line["details"]["reason"]
+    assert failing(workstation) == []
