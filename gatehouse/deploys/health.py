@@ -52,7 +52,9 @@ def deploy(gateway: Gateway) -> None:
     started(name="Look again and again", unit=_TIMER, newer_than=timer)
     checked(name="Check the gateway", settings=gateway.settings)
     release = gateway.rendered.release_id
-    remembered(name="Remember the release as good", release=release, kept=settings.deploy_releases)
+    remembered(
+        name="Remember the release as good", release=release, number=settings.deploy_releases
+    )
 
 
 def _off(files: dict[str, File]) -> list[str]:

@@ -174,22 +174,22 @@ def linked(release: str) -> Commands:
 
 
 @operation()
-def remembered(release: str, kept: int) -> Commands:
+def remembered(release: str, number: int) -> Commands:
     """Ensure that `/opt/gatehouse/good` is this release, which has passed every check.
 
     It is gone back to. What it placed is kept for that; releases that are too old go, with their
     images.
     """
     path = directory(release)
-    archive = f"/var/lib/gatehouse/releases/{release}.tar"
+    kept = f"/var/lib/gatehouse/releases/{release}"
     check = (
-        f"readlink {HOME}/good; tar --compare --file={archive} --directory=/ >/dev/null 2>&1 || "
-        "echo changed"
+        f"readlink {HOME}/good; tar --compare --file={kept}.tar --directory=/ >/dev/null 2>&1 && "
+        f'[ "$(readlink {kept}.venv)" = "$(readlink {HOME}/venv)" ] || echo changed'
     )
     if host.get_fact(Run, command=check)["out"] == path:
         host.noop(f"release {release} is good")
         return
-    words = shlex.join([release, operator(), str(kept)])
+    words = shlex.join([release, operator(), str(number)])
     yield progress.run("remembering the release as good", f"{PYTHON}.release_good {words}")
 
 

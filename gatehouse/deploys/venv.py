@@ -23,7 +23,8 @@ LINK = f"{HOME}/venv"
 COMMAND = "/usr/local/bin/gatehouse"
 KEPT = 2
 _MARKER = "complete"
-_RELEASES = "/var/lib/gatehouse/state/releases.json"
+# One link for each release that can be gone back to.
+_NEEDED = "/var/lib/gatehouse/releases/*.venv"
 _LOCK = f"{VENVS}/.lock"
 _WAIT_SECONDS = 300
 # Sets $python to the newest that can make virtual environments, or to nothing.
@@ -153,5 +154,5 @@ def switched(wanted: str) -> Commands:
         f"cd {VENVS} && rm -rf -- *.new *.tar && "
         f"ls -1td -- */ | tail -n +{KEPT + 1} | while read -r old; do "
         # A release that can be gone back to was made by it.
-        f'grep -qsF "{VENVS}/${{old%/}}" {_RELEASES} || rm -rf -- "$old"; done'
+        f'readlink {_NEEDED} | grep -qxF "{VENVS}/${{old%/}}" || rm -rf -- "$old"; done'
     )

@@ -143,9 +143,9 @@ def _units(release: Release, changed: set[str]) -> None:
         _run("systemctl", "daemon-reload")
     if "/etc/gatehouse/firewall.sh" in changed:
         changed.add(f"{_UNITS}gatehouse-firewall.service")
-    old = release.known.get("venv")
-    if old and Path(old, "complete").exists() and Path(old) != VENV.readlink():
-        release_store.link(VENV, Path(old))
+    old = release.venv
+    if (old / "complete").exists() and old.readlink() != VENV.readlink():
+        release_store.link(VENV, old.readlink())
         changed.add(f"{_UNITS}gatehouse-health.service")
     for path in sorted(changed & set(release.placed)):
         if path.startswith(_UNITS):

@@ -20,6 +20,7 @@ def main() -> None:
     try:
         release = release_store.find(name)
         release_store.keep(release)
+        release_store.link(release.venv, VENV.readlink())
         with suppress(OSError):
             release_store.remember(
                 name,
@@ -28,7 +29,6 @@ def main() -> None:
                 who=audit.actor(),
                 came_from=operator,
                 images=release.images,
-                venv=str(VENV.readlink()),
             )
         release_store.link(GOOD, release.folder)
         for each in release_store.prune(int(number)):

@@ -58,6 +58,11 @@ class Release:
         """Where what it placed is kept."""
         return KEPT / f"{self.id}.tar"
 
+    @property
+    def venv(self) -> Path:
+        """The link to the virtual environment of the command that belongs to it."""
+        return KEPT / f"{self.id}.venv"
+
 
 def find(release: str) -> Release:
     """Give a release; raises `CannotLookError` where the host has none of that name."""
