@@ -32,6 +32,10 @@ ANSWERS = {
     "sudo gatehouse secrets list": "master_key",
     "gatehouse timers": "inventory",
     "sudo gatehouse log": "keys new",
+    "gatehouse releases": "good",
+    "sudo gatehouse backup list": "snapshot",
+    "sudo gatehouse drill": "rows",
+    "sudo gatehouse audit": "score",
 }
 # Run by something else than `run` below: by whom.
 ELSEWHERE = {
@@ -68,6 +72,7 @@ def test_commands_are_all_run() -> None:
         "make verify",
         "cd /opt/gatehouse/current && docker compose ps",
         "sudo cat /etc/gatehouse/secrets/ui_password",
+        "sudo gatehouse backup password",
         *ANSWERS,
     }
     assert set(COMMANDS) == here | ELSEWHERE.keys()
@@ -121,6 +126,7 @@ def _without_alice(workstation: Workstation) -> Iterator[None]:
     [
         ("cd /opt/gatehouse/current && docker compose ps", "gatehouse-litellm-1"),
         ("sudo cat /etc/gatehouse/secrets/ui_password | tr '[:xdigit:]' x", "x" * 64),
+        ("sudo gatehouse backup password | tr '[:xdigit:]' x", "x" * 64),
         *ANSWERS.items(),
     ],
 )
