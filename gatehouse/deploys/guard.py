@@ -61,12 +61,15 @@ class Guard(BaseStateCallback):
         """Have the release before serve again, write down which operation failed, free the lock."""
         if not self._mine(state, host, op_hash) or not self._lock.taken:
             return
+        if not self._lock.held(state, host):
+            # The host has written it down, gone back and freed the lock by itself.
+            logger.error(f"{host.print_prefix}{GIVEN_UP}")
+            return
         step = ", ".join(state.get_op_meta(op_hash).names)
         self._auditor.failed(host, step)
-        if not self._lock.lost:
-            _, said = self._lock.back(state, host, f"{step} failed")
-            for line in said:
-                logger.error(f"{host.print_prefix}{line}")
+        _, said = self._lock.back(state, host, f"{step} failed")
+        for line in said:
+            logger.error(f"{host.print_prefix}{line}")
         self._lock.free(state, host)
 
     def _mine(self, state: State, host: Host, op_hash: str) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 import gevent
+from paramiko import SSHException
 from pyinfra import host as this_host
 from pyinfra import logger
 from pyinfra.api import StringCommand
@@ -82,8 +83,13 @@ class Lock:
 
     @property
     def lost(self) -> bool:
-        """Whether the host has given the deploy up."""
+        """Whether the host has given the deploy up, as far as is known."""
         return self._lost
+
+    def held(self, state: State, host: Host) -> bool:
+        """Ask whether the host still holds the lock for this deploy."""
+        self._lost = self._lost or not _run(state, host, f"test -d {self._place}")[0]
+        return not self._lost
 
     def free(self, state: State, host: Host) -> None:
         """Give it back."""
@@ -185,6 +191,6 @@ def _run(state: State, host: Host, command: str) -> tuple[bool, list[str]]:
     arguments = {key: everything[key] for key in CONNECTOR_ARGUMENT_KEYS if key in everything}
     try:
         done, output = host.run_shell_command(StringCommand(command), **arguments)
-    except OSError as error:
+    except (OSError, EOFError, SSHException) as error:
         return False, [str(error)]
     return done, [line.line for line in output]

@@ -135,8 +135,9 @@ def test_deploy_whose_connection_is_gone_is_given_up(tmp_path: Path) -> None:
 
 
 def test_deploy_that_says_nothing_is_given_up(tmp_path: Path) -> None:
-    """Without a connection that can be watched, silence ends it; a beat does not."""
-    watch_ = watching(tmp_path, 0, 2)
+    """Silence ends it, and its connection with it; a beat keeps it going."""
+    connection = subprocess.Popen(["sleep", "60"])
+    watch_ = watching(tmp_path, connection.pid, 2)
     beat = tmp_path / "deploy-t0ken" / "beat"
     now = float(Path("/proc/uptime").read_text().split()[0])
     beat.write_text(f"{now + 3:.0f}\n")
@@ -144,6 +145,8 @@ def test_deploy_that_says_nothing_is_given_up(tmp_path: Path) -> None:
         watch_.communicate(timeout=4)
     _, said = watch_.communicate(timeout=20)
     assert "no sign of life for 2 s" in said
+    # What was sent before a cut may still arrive; nobody must be there to do it.
+    assert connection.wait(timeout=5) == -signal.SIGKILL
     assert "there is no good release to go back to" in said
 
 
