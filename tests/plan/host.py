@@ -23,6 +23,7 @@ def bare(**changes: str) -> Answers:
         "/etc/os-release": [f"{key}={value}" for key, value in lines.items()],
         # Every check fails: there is nothing yet.
         "\\036": ["\x1e1"] * len(commands(every(settings()))),
+        "is-enabled --quiet gatehouse-back.service": ["1"],
         "is-enabled": ["disabled", "stopped", "0"],
         "import gatehouse.tool": ["1"],
         "platform.machine": ["3.13 x86_64", "0"],
@@ -83,6 +84,7 @@ def deployed() -> Answers:
         "getent group": ["gatehouse:x:990:", f"{GROUP}:x:{s.secrets_gid}:", "0"],
         "import gatehouse.tool": ["0"],
         "ensurepip": ["python3", "0"],
+        "readlink /opt/gatehouse/good": [release, "0"],
         "readlink /opt/gatehouse/venv": [
             f"/opt/gatehouse/venvs/{wheels.identity()} /opt/gatehouse/venv/bin/gatehouse",
             "0",

@@ -128,7 +128,7 @@ def test_firewall_is_closed_where_it_is_wanted(place: Path) -> None:
 
 def test_changed_configuration_is_validated_before_the_switch(place: Path) -> None:
     """LiteLLM reads it where it is new; the database is dumped where a migration will run."""
-    planned = plan(place, deployed(), litellm_retries=3)
+    planned = plan(place, deployed(), litellm_retries=5)
     assert planned["Release | Have LiteLLM read its configuration"]
     assert not planned["LiteLLM | Dump the database"]
     planned = plan(place, deployed(), litellm_image="ghcr.io/berriai/litellm:v1.108.9")
@@ -218,12 +218,11 @@ def test_provider_key_shows_nowhere(place: Path) -> None:
 
 
 def test_service_that_does_not_come_up_fails_the_deploy(place: Path) -> None:
-    """A container that never appears ends the deploy with exit code 1 and says where to look."""
+    """A container that never appears ends the deploy with exit code 1 and shows its last lines."""
     inventory(place / "inventory", bare())
     done = run(place, "pyinfra", "inventory", "deploy.py", "-y")
     assert done.returncode == 1
-    assert "postgres: there is no container" in done.stderr
-    assert "docker compose logs postgres" in done.stderr
+    assert "postgres: there is no container. Its last lines:" in done.stderr
     assert "Redis" not in done.stderr.partition("there is no container")[2]
 
 
