@@ -318,7 +318,7 @@ def downgrade(settings: Settings, found: Mapping[str, Any]) -> str | None:
 def _older(
     image: str, now: Version | None, then: Version | None, migrations: Migrations
 ) -> str | None:
-    back = "`gatehouse rollback` goes back with the database"
+    back = "`gatehouse rollback --database` goes back with the database"
     if migrations.unknown:
         more = " …" if len(migrations.unknown) > 1 else ""
         return (

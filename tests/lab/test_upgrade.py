@@ -118,7 +118,7 @@ def older(lab_images: LabImages, archive: Path, progress: Progress) -> Iterator[
 
 
 def test_upgrade_keeps_everything_and_goes_back(older: Older) -> None:
-    """Keys, users and spend survive the upgrade; a deploy of the older one is refused."""
+    """Keys, users and spend survive the upgrade; a deploy of the older is refused; a rollback is not."""
     station, gateway = older.workstation, older.gateway
     made = gateway.all(
         request("POST", "/user/new", {"user_id": "alice", "user_email": "alice@localhost"}),
@@ -159,7 +159,17 @@ def test_upgrade_keeps_everything_and_goes_back(older: Older) -> None:
     assert containers(station) == upgraded
     told = station.exec(f"gatehouse upgrade --preview --to {older.image}", check=False)
     assert told.returncode == 1
-    assert "gatehouse rollback" in told.stdout
+    assert "gatehouse rollback --database" in told.stdout
+
+    # What was asked meanwhile is not lost on the way back.
+    wait_for(lambda: older.counts()["spend"] > before["spend"], 60, "the spend to be written")
+    newest = older.counts()
+    station.exec("gatehouse rollback --database --yes")
+    assert station.exec(RUNS).stdout.strip() == older.image
+    assert int(station.exec(LEDGER).stdout) == ledger
+    assert lost(newest, older.counts()) == {}
+    assert older.known() == known
+    assert older.answers() == 200
 
 
 def lost(before: dict[str, int], after: dict[str, int]) -> dict[str, Any]:
