@@ -276,7 +276,7 @@ def _main(given_up: str, reason: str) -> int:
     good = _found(release_store.linked(GOOD))
     failed = _found(given_up)
     begun = time.monotonic()
-    if failed and (good is None or failed.id != good.id):
+    if failed and _is_bad(failed, good):
         with suppress(OSError):
             release_store.remember(failed.id, "bad", reason=reason, came_from=_deployer())
     if good is None:
@@ -295,6 +295,13 @@ def _main(given_up: str, reason: str) -> int:
     _record("ok", given_up, reason, good.id)
     click.echo(f"the way back took {time.monotonic() - begun:.0f} s")
     return 0
+
+
+def _is_bad(failed: Release, good: Release | None) -> bool:
+    """Say whether it is the release's fault: one that was good and was not switched to stays so."""
+    if good is not None and failed.id == good.id:
+        return False
+    return failed.known.get("result") != "good" or release_store.linked(CURRENT) == failed.id
 
 
 def _deployer() -> str | None:

@@ -3,14 +3,15 @@
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from gatehouse import state
+from gatehouse import audit, state
 from gatehouse.render import SERVICES, Machine, timers, valid
-from gatehouse.tool import release_store, releases
+from gatehouse.tool import release_back, release_store, releases
 from tests.given import MACHINE, PROVIDER_KEY, model, rendered, settings
 
 BEFORE = rendered()
@@ -239,3 +240,23 @@ def test_release_that_is_not_there_is_named(store: Path) -> None:
     result = CliRunner().invoke(releases.diff, ["abc1", "zzz"])
     assert result.exit_code == 2
     assert "no release zzz" in result.output
+
+
+@pytest.mark.parametrize(("current", "result"), [("new", "good"), ("old", "bad")])
+def test_release_that_was_good_is_bad_only_when_it_was_switched_to(
+    store: Path, monkeypatch: pytest.MonkeyPatch, current: str, result: str
+) -> None:
+    """A deploy of an older release that is refused before the switch says nothing about it."""
+    put(store, "old")
+    put(store, "new")
+    monkeypatch.setattr(release_back, "GOOD", store / "good")
+    monkeypatch.setattr(release_back, "CURRENT", store / "current")
+    monkeypatch.setattr(release_back, "go_back", lambda *_: None)
+    release_store.link(store / "good", store / "releases" / "new")
+    release_store.link(store / "current", store / "releases" / current)
+    monkeypatch.setattr(audit, "FILE", store / "audit.jsonl")
+    monkeypatch.setattr(sys, "argv", ["release_back", "old", "Images | Pull the images failed"])
+    with pytest.raises(SystemExit) as ended:
+        release_back.main()
+    assert ended.value.code == 0
+    assert release_store.find("old").known["result"] == result
