@@ -11,7 +11,7 @@ import shlex
 import socket
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -76,6 +76,8 @@ class Lock:
         done, output = _run(state, host, take)
         if done:
             self.taken = True
+            # pyinfra knows what to do about the one, and ends with a traceback at the other.
+            host.connector.run_shell_command = _closed(host.connector.run_shell_command)  # type: ignore[method-assign]
             self._beats = gevent.spawn(self._beat, state, host)
             return ""
         text = "\n".join(output)
@@ -185,12 +187,24 @@ def operator() -> str:
         return socket.gethostname()
 
 
+def _closed(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a connection that the host has ended told of as one that does not work."""
+
+    def wrapped(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - the connector's own
+        try:
+            return run(*arguments, **options)
+        except EOFError:
+            raise SSHException("the host has ended the connection") from None
+
+    return wrapped
+
+
 def _run(state: State, host: Host, command: str) -> tuple[bool, list[str]]:
     """Run a command outside of the operations."""
     everything: Mapping[str, Any] = pop_global_arguments(state, host, {})[0]
     arguments = {key: everything[key] for key in CONNECTOR_ARGUMENT_KEYS if key in everything}
     try:
         done, output = host.run_shell_command(StringCommand(command), **arguments)
-    except (OSError, EOFError, SSHException) as error:
+    except (OSError, SSHException) as error:
         return False, [str(error)]
     return done, [line.line for line in output]
