@@ -32,10 +32,10 @@ ANSWERS = {
     "sudo gatehouse secrets list": "master_key",
     "gatehouse timers": "inventory",
     "sudo gatehouse log": "keys new",
-    "gatehouse releases": "good",
+    "sudo gatehouse releases": "good",
+    "sudo gatehouse backup now": "snapshot",
     "sudo gatehouse backup list": "snapshot",
-    "sudo gatehouse drill": "rows",
-    "sudo gatehouse audit": "score",
+    "sudo gatehouse drill": "came back",
 }
 # Run by something else than `run` below: by whom.
 ELSEWHERE = {
@@ -73,6 +73,7 @@ def test_commands_are_all_run() -> None:
         "cd /opt/gatehouse/current && docker compose ps",
         "sudo cat /etc/gatehouse/secrets/ui_password",
         "sudo gatehouse backup password",
+        "sudo gatehouse audit",
         *ANSWERS,
     }
     assert set(COMMANDS) == here | ELSEWHERE.keys()
@@ -127,6 +128,8 @@ def _without_alice(workstation: Workstation) -> Iterator[None]:
         ("cd /opt/gatehouse/current && docker compose ps", "gatehouse-litellm-1"),
         ("sudo cat /etc/gatehouse/secrets/ui_password | tr '[:xdigit:]' x", "x" * 64),
         ("sudo gatehouse backup password | tr '[:xdigit:]' x", "x" * 64),
+        # Debian 13's Docker is older than the benchmark wants it.
+        ("sudo gatehouse audit || [ $? = 1 ]", "score: "),
         *ANSWERS.items(),
     ],
 )
