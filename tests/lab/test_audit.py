@@ -32,7 +32,7 @@ usermod -aG docker operator
 chmod 666 /etc/docker/daemon.json
 """
 CLEAN = """
-docker rm -f planted
+docker rm -fv planted
 systemctl stop planted-environment planted-words gatehouse-planted
 systemctl reset-failed planted-words gatehouse-planted
 rm -f /opt/forgotten /run/planted.env

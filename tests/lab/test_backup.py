@@ -158,16 +158,14 @@ def test_policy_keeps_what_it_says(workstation: Workstation) -> None:
 
 def test_drill_gets_everything_back(workstation: Workstation, backed_up: dict[str, Any]) -> None:
     """Every row that was noted, and the stored credential with the saved salt key; nothing stays."""
+    volumes = workstation.exec("docker volume ls -q").stdout
     found = document(workstation, "drill --json", "drill")
     assert found["rows"]["users"] == backed_up["rows"]["users"]
     assert found["credentials"] == 1
     assert found["seconds"] > 0
     assert workstation.exec(SCRATCH).stdout == ""
     assert workstation.exec(f"ls {FOLDER}").stdout.split() == ["cache", "repository"]
-    assert workstation.exec("docker volume ls -q").stdout.split() == [
-        "gatehouse_postgres-data",
-        "gatehouse_redis-data",
-    ]
+    assert workstation.exec("docker volume ls -q").stdout == volumes
     assert states(workstation)["it comes back"] == "ok"
 
 
