@@ -20,6 +20,12 @@ OLD = f"/root/{ALIAS}.old"
 AGREE_SECONDS = 30
 PRICED = "chat-priced-builtin"
 TEAM = {"name": "lab-team", "budget": 100.0, "budget_period": "30d", "rpm": 500}
+# The settings are among what a release placed, and what it would go back to.
+DECLARING = [
+    "Host | Write the settings",
+    "Keys | Keep what is declared",
+    "Health | Remember the release as good",
+]
 DECLARED = {
     "keys_teams": [TEAM],
     "keys_users": [{"name": "lab-ada", "teams": ["lab-team"], "email": "ada@example.com"}],
@@ -197,7 +203,7 @@ def test_value_is_nowhere_but_in_its_file(workstation: Workstation, made: str) -
 def declared(workstation: Workstation) -> Iterator[None]:
     """Deploy with a declared team, user and key, and take it back."""
     done = deploy(workstation, settings=DECLARED)
-    assert done.changed == ["Host | Write the settings", "Keys | Keep what is declared"]
+    assert done.changed == DECLARING
     assert "sk-" not in done.log
     yield
     keys(workstation, "revoke", "lab-bot", "--yes")
@@ -240,7 +246,7 @@ def test_declared_budget_is_changed_and_enforced(workstation: Workstation) -> No
     teams = [TEAM | {"budget": 0.0001}]
     settings = DECLARED | {"keys_teams": teams}
     done = deploy(workstation, settings=settings)
-    assert done.changed == ["Host | Write the settings", "Keys | Keep what is declared"]
+    assert done.changed == DECLARING
     assert "max_budget 100.0 → 0.0001" in done.words
     wait_for(
         lambda: set(ask(workstation, BOT, PRICED, times=4)) == {"422"},
