@@ -104,7 +104,7 @@ def test_plan_shows_files_and_services_without_secrets(workstation: Workstation)
     assert "service postgres" not in output
     secrets = workstation.exec("cat /etc/gatehouse/secrets/*_key /etc/gatehouse/secrets/*_password")
     found = re.findall(r"[0-9a-f]{64}", secrets.stdout)
-    assert len(found) == 5
+    assert len(found) == 6
     assert not any(secret in output for secret in found), "a secret shows in the plan"
 
 
