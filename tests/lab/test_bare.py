@@ -133,7 +133,8 @@ def test_bare_machine_becomes_a_gateway(bare: Workstation, first: Deploy) -> Non
     assert packages(bare) >= {"docker.io", "docker-cli", "docker-compose"}
     # The archive was loaded, and does not stay.
     left = set(bare.exec("ls /var/lib/gatehouse").stdout.split())
-    assert left == {"audit.jsonl", "backup", "engines", "releases", "state"}
+    made = {"audit.jsonl", "backup", "engines", "releases", "snapshots", "starts.jsonl", "state"}
+    assert left == made
     assert bare.exec("restic version").stdout.startswith("restic ")
     assert failing(bare) == []
     answer = gateway_of(bare).ask("GET", "/v1/models")

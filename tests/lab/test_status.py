@@ -373,7 +373,7 @@ def test_nothing_was_recorded_yet(workstation: Workstation) -> None:
     [
         ("runuser -u nobody -- gatehouse status", "join the group"),
         ("runuser -u operator -g gatehouse -- gatehouse status --record", "sudo gatehouse status"),
-        ("gatehouse status --component redsi", "there are docker,"),
+        ("gatehouse status --component redsi", "there are backup, docker,"),
         ("gatehouse status --component redis --record", "leave --component away"),
         ("gatehouse status --nonsense", "No such option"),
         (
