@@ -22,7 +22,7 @@ from gatehouse.tool.restic import Repository
 from gatehouse.version import version
 
 NOUN = "backup"
-WORK = restic.FOLDER / "work"
+WORK = restic.FOLDER / "staging"
 DUMP, GLOBALS, MANIFEST = "litellm.dump", "globals.sql", "manifest.json"
 CONFIGURATION = Path("/etc/gatehouse")
 STATE = Path("/var/lib/gatehouse/state")

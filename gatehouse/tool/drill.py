@@ -1,10 +1,7 @@
 """`gatehouse drill`: does the newest backup come back? Asked every week, not on the day of need."""
 
-import fcntl
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,8 @@ from gatehouse.tool import backup_make, dump, here, restic, rotation, scratch, s
 from gatehouse.tool.audited import audited
 from gatehouse.tool.backup_documents import DrillDone
 from gatehouse.tool.backup_make import DUMP, GLOBALS, MANIFEST, WORK, Say
-from gatehouse.tool.errors import CannotLookError, ProblemError
+from gatehouse.tool.errors import ProblemError
+from gatehouse.tool.lock import alone
 from gatehouse.tool.progress import human
 from gatehouse.tool.restic import Repository
 
@@ -51,7 +49,7 @@ def drill(*, record: bool, as_json: bool) -> None:  # noqa: ARG001 - the timer's
         if not as_json:
             click.echo(f"  {line}")
 
-    with audited("drill"), _alone(), rotation.endings_raise():
+    with audited("drill"), alone(_LOCK, "drill"), rotation.endings_raise():
         done = _remembered(settings, repository, say)
     if as_json:
         show.emit(done)
@@ -128,15 +126,3 @@ def differing(noted: dict[str, int], found: dict[str, int]) -> str:
         for noun, number in noted.items()
         if found.get(noun, 0) != number
     )
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Have one drill at a time; deploys need not wait for it, nor it for them."""
-    _LOCK.parent.mkdir(exist_ok=True)
-    with _LOCK.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CannotLookError("another drill is at work on this host: wait for it") from None
-        yield

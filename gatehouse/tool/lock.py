@@ -44,6 +44,21 @@ def held(action: str) -> Iterator[None]:
             _write(file, "")
 
 
+@contextmanager
+def alone(file: Path, what: str) -> Iterator[None]:
+    """Have one command of a kind at a time (`what`), beside whatever else changes this host.
+
+    Raises `CannotLookError` where another has the lock of this file.
+    """
+    file.parent.mkdir(exist_ok=True)
+    with file.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotLookError(f"another {what} is at work on this host: wait for it") from None
+        yield
+
+
 def line(action: str, who: str, came_from: str | None = None, pid: int | None = None) -> str:
     """Write down who holds it, as the file says it; `pid` is a process of this host."""
     now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -5,7 +5,6 @@ was killed, or a power cut, leaves what the next call needs to go back.
 """
 
 import base64
-import fcntl
 import grp
 import hashlib
 import hmac
@@ -25,6 +24,7 @@ from gatehouse.tool import stack
 from gatehouse.tool.doors import DOORS
 from gatehouse.tool.errors import CannotLookError, ProblemError
 from gatehouse.tool.here import SECRETS
+from gatehouse.tool.lock import alone
 
 LOCK = Path("/run/gatehouse/secrets.lock")
 _GROUP = "gatehouse-secrets"
@@ -64,7 +64,7 @@ def rotate(names: Sequence[str], settings: Settings, say: Say) -> None:
     Raises `BrokenOffError` when the old values had to be put back, `CannotLookError` when nothing
     was begun, and `ProblemError` when not even the old ones could be.
     """
-    with _alone():
+    with alone(LOCK, "rotation"):
         _put_back(settings, say)
         _presuppose(names, settings)
         try:
@@ -87,7 +87,7 @@ def rotate(names: Sequence[str], settings: Settings, say: Say) -> None:
 
 def recover(settings: Settings, say: Say) -> list[str]:
     """Put back what a rotation that was killed has left; gives the names of what it found."""
-    with _alone():
+    with alone(LOCK, "rotation"):
         return _put_back(settings, say)
 
 
@@ -220,17 +220,6 @@ def _put_back(settings: Settings, say: Say) -> list[str]:
         for name in names:
             _old(ROTATED[name]).unlink()
     return names
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    LOCK.parent.mkdir(exist_ok=True)
-    with LOCK.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CannotLookError("another rotation is at work on this host: wait for it") from None
-        yield
 
 
 @contextmanager

@@ -90,9 +90,9 @@ def test_snapshot_holds_everything_together(
     listed = workstation.exec(f"{RESTIC} ls latest").stdout
     release = workstation.exec("readlink /opt/gatehouse/current").stdout.strip()
     for path in (
-        f"{FOLDER}/work/litellm.dump",
-        f"{FOLDER}/work/globals.sql",
-        f"{FOLDER}/work/manifest.json",
+        f"{FOLDER}/staging/litellm.dump",
+        f"{FOLDER}/staging/globals.sql",
+        f"{FOLDER}/staging/manifest.json",
         f"{release}/compose.yaml",
         "/etc/gatehouse/settings.json",
         "/etc/gatehouse/secrets/salt_key",

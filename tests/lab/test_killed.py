@@ -11,6 +11,7 @@ from gatehouse.lab.settings import overrides
 from gatehouse.lab.workstation import Workstation
 from tests.deploying import deploy
 from tests.lab.conftest import failing
+from tests.lab.releases import begun
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +30,6 @@ def fresh(lab_images: LabImages, archive: Path, progress: Progress) -> Iterator[
 def exists(workstation: Workstation, path: str) -> Callable[[str], bool]:
     """Tell when a path has come into being on the workstation."""
     return lambda _: workstation.exec(f"ls {path}", check=False).returncode == 0
-
-
-def begun(operation: str) -> Callable[[str], bool]:
-    """Tell when an operation has begun."""
-    return lambda log: f"Starting operation: {operation}" in log
 
 
 def test_killed_first_deploy_is_finished_by_the_next(fresh: Workstation) -> None:
