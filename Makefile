@@ -54,7 +54,7 @@ plan-test: $(LOCAL) ## Run the tests that plan and apply nothing
 	@$(PY) -m pytest tests/plan
 
 host: $(LOCAL) ## Run the tests on a throwaway workstation
-	@$(PY) -m tests.lanes tests/host tests/lab --durations=20
+	@$(PY) -m tests.lanes tests/host tests/lab --durations=40
 
 format: $(LOCAL) ## Put the code into its one form
 	@.venv/bin/ruff format && .venv/bin/ruff check --fix

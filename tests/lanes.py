@@ -2,57 +2,127 @@
 
 Tests that share the run's workstation must follow each other. Those that have one of their own, or
 the engines', need not wait for them: most of their time is waiting for containers.
+
+Tests here wait for real services, with deadlines that a machine busy with two lanes may miss. The
+few that fail are therefore run once more, by themselves, on a new workstation. What fails there
+fails the run; what passes there is told as flaky at the end, with why it had failed.
 """
 
+import json
+import os
 import subprocess
 import sys
+from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Thread
-from typing import IO
 
 from gatehouse.lab import images
+from gatehouse.lab.common import ROOT
 from gatehouse.lab.engine import engine
 from gatehouse.lab.progress import Progress
 
 LANES = {"shared": "shared", "others": "not shared"}
+# More than these are no bad luck.
+MOST_AGAIN = 5
+_FAILED = 1
 _NOTHING_COLLECTED = 5
+# pytest cuts a line of its summary at the terminal's width; here it must hold the reason.
+_COLUMNS = "180"
+
+
+@dataclass
+class Lane:
+    """One pytest: its name, which tests are its, and what its summary said of those that failed."""
+
+    name: str
+    marks: str
+    arguments: list[str]
+    failed: list[str] = field(default_factory=list)
+    flaky: list[str] = field(default_factory=list)
+    code: int = 0
+
+    @property
+    def cache(self) -> Path:
+        """Where pytest keeps which tests failed: not the other lane's folder."""
+        return ROOT / "build" / "lanes" / self.name
+
+    def run(self, *more: str) -> None:
+        """Run its tests; each line says which lane wrote it."""
+        self.failed = []
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "pytest", "-m", self.marks, *self.arguments),
+                *("-o", f"cache_dir={self.cache}", *more),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=os.environ | {"COLUMNS": _COLUMNS},
+        )
+        for line in process.stdout or ():
+            self.tell(line.rstrip())
+            if line.startswith(("FAILED ", "ERROR ")):
+                self.failed.append(line.rstrip())
+        code = process.wait()
+        self.code = 0 if code == _NOTHING_COLLECTED else abs(code)
+
+    def tell(self, line: str) -> None:
+        """Write a line in its name."""
+        sys.stdout.write(f"{self.name}: {line}\n")
+        sys.stdout.flush()
+
+    def again(self) -> None:
+        """Run what failed once more, if it is little, and keep what that showed."""
+        names = self._last_failed()
+        if self.code != _FAILED or not 0 < len(names) <= MOST_AGAIN:
+            return
+        self.tell(f"once more, by themselves: {', '.join(names)}")
+        before = self.failed
+        self.run("--last-failed", "--last-failed-no-failures=none")
+        still = self._last_failed()
+        self.flaky = [line for line in before if not any(name in line for name in still)]
+
+    def report(self) -> None:
+        """Tell what failed, and what failed but once."""
+        self.tell(f"exit code {self.code}")
+        for line in self.failed:
+            self.tell(line)
+        for line in self.flaky:
+            self.tell(f"FLAKY, passed when run again: {line}")
+
+    def _last_failed(self) -> list[str]:
+        path = self.cache / "v" / "cache" / "lastfailed"
+        return sorted(json.loads(path.read_text())) if path.exists() else []
 
 
 def main(arguments: list[str]) -> int:
-    """Run both and give the worse exit code; each line says which of them wrote it."""
+    """Run both and give the worse exit code.
+
+    What failed is told again at the end: one lane may be done long before the other.
+    """
     progress = Progress()
     # Both need them, and only one could make them.
     client = engine(progress)
     images.archive(client, images.ensure(client, progress), progress)
-    processes = {name: _start(marks, arguments) for name, marks in LANES.items()}
-    readers = [
-        Thread(target=_show, args=(name, process.stdout)) for name, process in processes.items()
-    ]
-    for reader in readers:
-        reader.start()
+    lanes = [Lane(name, marks, arguments) for name, marks in LANES.items()]
+    threads = [Thread(target=lane.run, args=("--cache-clear",)) for lane in lanes]
+    for thread in threads:
+        thread.start()
     try:
-        codes = [process.wait() for process in processes.values()]
+        for thread in threads:
+            thread.join()
     except KeyboardInterrupt:
-        codes = [process.wait() for process in processes.values()]
-    for reader in readers:
-        reader.join()
-    return max(0 if code == _NOTHING_COLLECTED else abs(code) for code in codes)
-
-
-def _start(marks: str, arguments: list[str]) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-m", marks, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-
-
-def _show(name: str, lines: IO[str] | None) -> None:
-    for line in lines or ():
-        sys.stdout.write(f"{name}: {line}")
-        sys.stdout.flush()
+        # Both pytests were told, too, and take their workstations down.
+        for thread in threads:
+            thread.join()
+    else:
+        for lane in lanes:
+            lane.again()
+    for lane in lanes:
+        lane.report()
+    return max(lane.code for lane in lanes)
 
 
 if __name__ == "__main__":
