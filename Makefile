@@ -4,7 +4,7 @@ PY := .venv/bin/python
 LOCAL := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down deploy plan settings docs render verify audit where test unit plan-test host lint format bench test-faults lock lock-images lock-python audit-python wheels clean
+.PHONY: help demo demo-down deploy plan settings docs render verify audit where test unit plan-test host test-vm lint format bench test-faults lock lock-images lock-python audit-python wheels clean
 
 help: ## Show these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -55,6 +55,9 @@ plan-test: $(LOCAL) ## Run the tests that plan and apply nothing
 
 host: $(LOCAL) ## Run the tests on a throwaway workstation
 	@$(PY) -m tests.lanes tests/host tests/lab --durations=40
+
+test-vm: $(LOCAL) ## Run the tests on a virtual machine: a real kernel, reboots, power cuts (up to an hour)
+	@$(PY) -m pytest tests/vm -s
 
 format: $(LOCAL) ## Put the code into its one form
 	@.venv/bin/ruff format && .venv/bin/ruff check --fix

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gatehouse.lab.common import ROOT
+from gatehouse.lab.vm import Vm
 from gatehouse.lab.workstation import Workstation
 from tests.given import PROVIDER_KEY
 
@@ -45,13 +46,14 @@ class Deploy:
 
 
 def deploy(  # noqa: PLR0913 - each has a default
-    workstation: Workstation,
+    workstation: Workstation | Vm,
     *,
     settings: Mapping[str, object] | None = None,
     user: str | None = None,
     environment: Mapping[str, str] | None = None,
     kill_when: Callable[[str], object] | None = None,
     expect: int | None = 0,
+    deadline_seconds: float = SECONDS,
 ) -> Deploy:
     """Run `pyinfra INVENTORY deploy.py -y` and wait for its end.
 
@@ -75,7 +77,7 @@ def deploy(  # noqa: PLR0913 - each has a default
             stderr=err,
             start_new_session=True,
         )
-        killed = _watch(process, log, begin, kill_when)
+        killed = _watch(process, log, begin, kill_when, deadline_seconds)
     done = Deploy(
         process.returncode, log.read_text(), summary.read_text(), time.monotonic() - begin
     )
@@ -90,26 +92,31 @@ def _watch(
     log: Path,
     begin: float,
     kill_when: Callable[[str], object] | None,
+    deadline_seconds: float,
 ) -> bool:
     """Wait for the end, or bring it about; tell whether it was a kill."""
     while process.poll() is None:
-        late = time.monotonic() - begin > SECONDS
+        late = time.monotonic() - begin > deadline_seconds
         if late or (kill_when and kill_when(log.read_text())):
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            assert not late, f"the deploy was not done after {SECONDS} s:\n{log.read_text()}"
+            assert not late, (
+                f"the deploy was not done after {deadline_seconds} s:\n{log.read_text()}"
+            )
             return True
         time.sleep(0.05)
     return False
 
 
-def settings_of(workstation: Workstation) -> dict[str, Any]:
+def settings_of(workstation: Workstation | Vm) -> dict[str, Any]:
     """Give the data that the workstation's inventory adds to the shipped defaults."""
     data: dict[str, Any] = runpy.run_path(str(workstation.access.inventory))["workstations"][0][1]
     return data
 
 
-def _inventory(workstation: Workstation, settings: Mapping[str, object], user: str | None) -> Path:
+def _inventory(
+    workstation: Workstation | Vm, settings: Mapping[str, object], user: str | None
+) -> Path:
     """Give the workstation's own inventory, or a copy of it with changes."""
     if not settings and not user:
         return workstation.access.inventory

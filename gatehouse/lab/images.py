@@ -38,6 +38,8 @@ BASE = f"{PREFIX}/base:{SUITE}"
 ROOTFS = f"{PREFIX}/rootfs:{SUITE}"
 HOST = f"{PREFIX}/host:{SUITE}"
 BARE = f"{PREFIX}/host:bare"
+# QEMU and what makes its disks (gatehouse/lab/vm.py).
+VM = f"{PREFIX}/vm:{SUITE}"
 # Nothing but the files of gatehouse/lab/models.py; no registry has it.
 MODELS = f"{PREFIX}/models:tiny"
 # A registry, and cosign: what tests of the supply chain sign and pull with.
@@ -121,6 +123,15 @@ def ensure_hosts(client: docker.DockerClient, progress: Progress) -> dict[str, R
         recipes = _host_recipes(_ensure_rootfs(client, progress, _source(progress)))
         _ensure_recipes(client, progress, recipes)
     return recipes
+
+
+def ensure_vm(client: docker.DockerClient, progress: Progress) -> str:
+    """Build what is missing of the image that machines are emulated in, and give its reference."""
+    base = ensure_hosts(client, progress)["base"].digest
+    with alone(progress):
+        recipe = Recipe("vm", VM, {"BASE": BASE}, parent=base)
+        _ensure_recipes(client, progress, {"vm": recipe})
+    return VM
 
 
 def ensure(client: docker.DockerClient, progress: Progress) -> LabImages:

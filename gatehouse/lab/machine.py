@@ -2,6 +2,7 @@
 
 import re
 import socket
+from pathlib import Path
 
 import docker
 from docker.errors import APIError
@@ -79,6 +80,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def has_kvm() -> bool:
+    """Say whether there is a device to try; it may not run a stock kernel."""
+    return Path("/dev/kvm").exists()
 
 
 def _network(client: docker.DockerClient, name: str) -> str:

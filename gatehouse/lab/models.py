@@ -1,9 +1,12 @@
 """Model files of a megabyte for a workstation's engines, and ways to make their load harder."""
 
+import base64
+
 from gatehouse.lab.common import LABEL, OF_HELPERS
 from gatehouse.lab.engine import engine
 from gatehouse.lab.images import MODELS
 from gatehouse.lab.progress import Progress
+from gatehouse.lab.vm import Vm
 from gatehouse.lab.workstation import Workstation
 
 FOLDER = "/var/lib/gatehouse/models"
@@ -12,7 +15,7 @@ CHAT, EMBED, RERANK = (f"tiny-{kind}.gguf" for kind in ("chat", "embed", "rerank
 WISHES = ".lab"
 
 
-def install(workstation: Workstation, progress: Progress | None = None) -> dict[str, str]:
+def install(workstation: Workstation | Vm, progress: Progress | None = None) -> dict[str, str]:
     """Put the model files into the workstation's models folder; gives name -> SHA-256.
 
     The files are those of an image that `gatehouse.lab.images.ensure` makes, root's and 0644.
@@ -29,12 +32,15 @@ def install(workstation: Workstation, progress: Progress | None = None) -> dict[
     # Only what is missing: the deploy decides about the folders that it makes.
     workstation.exec(f"mkdir -p {FOLDER}")
     # By a detour: the archive would bring the folder's own mode with it.
-    client.containers.get(workstation.container).put_archive("/root", archive)
-    workstation.exec(f"install -m 0644 -t {FOLDER} /root/models/*.gguf && rm -r /root/models")
+    workstation.exec(
+        "cd /root && base64 -d | tar -x --no-same-owner && "
+        f"install -m 0644 -t {FOLDER} models/*.gguf && rm -r models",
+        text=base64.b64encode(archive).decode(),
+    )
     return checksums(workstation)
 
 
-def checksums(workstation: Workstation) -> dict[str, str]:
+def checksums(workstation: Workstation | Vm) -> dict[str, str]:
     """Give name -> SHA-256 of the model files that the workstation has."""
     found = workstation.exec(f"cd {FOLDER} && sha256sum -- *.gguf").stdout
     return {name: digest for digest, name in (line.split() for line in found.splitlines())}

@@ -58,11 +58,11 @@ class Workstation:
         client.volumes.create(volume, labels={LABEL: name})
         if preload:
             with alone(progress):
-                source = cls._seed(client, image, preload, progress)
+                source = seeded(client, image, preload, progress)
                 with progress.step("copying the gateway's images for the workstation"):
                     seed.copy(client, source, volume, image)
         way_in = access.create(name, user, machine.free_port(), settings or {})
-        return cls._boot(client, image, volume, way_in, progress)
+        return cls.boot(client, image, volume, way_in, progress)
 
     @classmethod
     def find(cls, name: str, progress: Progress | None = None) -> Self:
@@ -174,7 +174,7 @@ class Workstation:
         remove(self._client, self.name)
 
     @classmethod
-    def _boot(
+    def boot(
         cls,
         client: docker.DockerClient,
         image: str,
@@ -182,26 +182,10 @@ class Workstation:
         way_in: Access,
         progress: Progress,
     ) -> Self:
+        """Start a workstation on a volume that is there, and wait until it can be used."""
         station = cls(client, machine.create(client, image, volume, way_in), way_in)
         station._wait(progress)
         return station
-
-    @classmethod
-    def _seed(
-        cls, client: docker.DockerClient, image: str, images: LabImages, progress: Progress
-    ) -> str:
-        name = seed.volume_name(client, images)
-        # One that is there was left by a killed run: nobody else is here at this time.
-        remove(client, seed.WORKSTATION)
-        if seed.usable(client, name, image):
-            return name
-        client.volumes.create(name, labels={LABEL: OF_SEEDS})
-        way_in = access.create(seed.WORKSTATION, "root", machine.free_port(), {})
-        with cls._boot(client, image, name, way_in, progress) as station:
-            seed.load(station.container, images, progress)
-            station.exec("systemctl stop docker.socket docker.service containerd.service")
-        seed.finish(client, name, image)
-        return name
 
     def _wait(self, progress: Progress) -> None:
         with progress.step(f"waiting for the workstation {self.name}"):
@@ -233,6 +217,25 @@ class Workstation:
         return found.stderr.strip() if found.returncode else None
 
 
+def seeded(client: docker.DockerClient, image: str, images: LabImages, progress: Progress) -> str:
+    """Give the volume that is a Docker data root with these images; it is made once.
+
+    The caller holds `common.alone`.
+    """
+    name = seed.volume_name(client, images)
+    # One that is there was left by a killed run: nobody else is here at this time.
+    remove(client, seed.WORKSTATION)
+    if seed.usable(client, name, image):
+        return name
+    client.volumes.create(name, labels={LABEL: OF_SEEDS})
+    way_in = access.create(seed.WORKSTATION, "root", machine.free_port(), {})
+    with Workstation.boot(client, image, name, way_in, progress) as station:
+        seed.load(station.container, images, progress)
+        station.exec("systemctl stop docker.socket docker.service containerd.service")
+    seed.finish(client, name, image)
+    return name
+
+
 def remove(client: docker.DockerClient, name: str) -> bool:
     """Remove all that a workstation of that name has, or what a killed run has left of it.
 
@@ -258,7 +261,7 @@ def _stop_inner(container: Container) -> None:
 
     On cgroup v1 their groups lie beside the workstation's own and are left over otherwise.
     """
-    if machine.ROLE in container.labels and container.status == "running":
+    if container.labels.get(machine.ROLE) == "workstation" and container.status == "running":
         script = "command -v docker && docker ps -q | xargs -r docker kill"
         whole = ["docker", "exec", container.name or "", "timeout", str(KILL_SECONDS), "sh", "-c"]
         run([*whole, script], check=False)

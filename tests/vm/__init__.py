@@ -1,0 +1,1 @@
+"""Tests on a virtual machine: a real kernel, reboots and power cuts."""
