@@ -57,7 +57,7 @@ host: $(LOCAL) ## Run the tests on a throwaway workstation
 	@$(PY) -m tests.lanes tests/host tests/lab --durations=40
 
 test-vm: $(LOCAL) ## Run the tests on a virtual machine: a real kernel, reboots, power cuts (up to an hour)
-	@$(PY) -m pytest tests/vm -s
+	@$(PY) -m pytest tests/vm -s --durations=0
 
 format: $(LOCAL) ## Put the code into its one form
 	@.venv/bin/ruff format && .venv/bin/ruff check --fix

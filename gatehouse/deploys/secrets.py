@@ -67,11 +67,13 @@ def made(held: list[str]) -> Commands:
     ]
     for name in missing:
         path = shlex.quote(f"{DIRECTORY}/{name}")
+        # On disk before anything is made with it: a power cut must not leave an empty file.
         # `mv -n` never overwrites; the value stands in no command line and in no variable of ours.
         yield StringCommand(
             f"umask 077 && {{ printf %s {_PREFIX.get(name, '')}; "
             f"head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \\n'; }} >{path}.new && "
-            f"chown root:{GROUP} {path}.new && chmod 440 {path}.new && mv -n {path}.new {path}"
+            f"chown root:{GROUP} {path}.new && chmod 440 {path}.new && sync {path}.new && "
+            f"mv -n {path}.new {path}"
         )
     for path in wrong:
         yield StringCommand(f"chown root:{GROUP} {path} && chmod 440 {path}")

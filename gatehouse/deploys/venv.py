@@ -105,6 +105,7 @@ tar -x -f {new}.tar -C {new} --no-same-owner
 "$python" -I -m venv {path}
 {pip} --no-index --find-links {new} --require-hashes --only-binary :all: -r {new}/{wheels.LOCK.name}
 {pip} --no-index --no-deps {new}/gatehouse-*.whl
+sync -f {path}
 touch {path}/{_MARKER}
 rm -rf {new} {new}.tar"""
 

@@ -61,6 +61,12 @@ def create(client: docker.DockerClient, image: str, volume: str, way_in: Access)
     return container
 
 
+def way_in(container: Container) -> Access:
+    """Give the way in to a container that plays a machine, as it was made."""
+    port = int(container.attrs["HostConfig"]["PortBindings"]["22/tcp"][0]["HostPort"])
+    return Access(container.labels[LABEL], container.labels[USER], port)
+
+
 def check_name(name: str) -> None:
     """Raise `LabError` when a workstation cannot have that name."""
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name):

@@ -38,16 +38,16 @@ def usable(client: docker.DockerClient, name: str, helper: str) -> bool:
 
 def load(container: str, images: LabImages, progress: Progress) -> None:
     """Bring the gateway's images into the engine inside a running workstation."""
-    if images.source == "registry":
-        for reference in images.gateway:
-            with progress.step(f"pulling {reference} in the workstation"):
-                _checked(["docker", "exec", container, "docker", "pull", "--quiet", reference])
-        return
+    # Those that are built here no registry has.
+    ours = [each for each in images.gateway if each.startswith(f"{PREFIX}/")]
+    for reference in sorted({*images.gateway} - {*ours}):
+        with progress.step(f"pulling {reference} in the workstation"):
+            _checked(["docker", "exec", container, "docker", "pull", "--quiet", reference])
     with progress.step("loading the gateway's images into the workstation"):
-        save = subprocess.Popen(["docker", "save", *images.gateway], stdout=subprocess.PIPE)
+        save = subprocess.Popen(["docker", "save", *ours], stdout=subprocess.PIPE)
         _checked(["docker", "exec", "-i", container, "docker", "load"], save)
         if save.wait():
-            raise LabError(f"`docker save {' '.join(images.gateway)}` failed ({save.returncode})")
+            raise LabError(f"`docker save {' '.join(ours)}` failed ({save.returncode})")
 
 
 def finish(client: docker.DockerClient, name: str, helper: str) -> None:

@@ -7,11 +7,10 @@ kernel under emulation. The disks are in that container's volume.
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Self
 
 import docker
-from docker.errors import ContainerError
+from docker.errors import ContainerError, NotFound
 from docker.models.containers import Container
 
 from gatehouse.lab import access, machine
@@ -22,9 +21,8 @@ from gatehouse.lab.images import LabImages, ensure_vm
 from gatehouse.lab.progress import Progress
 from gatehouse.lab.workstation import remove, seeded
 
-# Emulated, this kernel needs half a minute to answer; a machine with other work to do, minutes.
-BOOT_SECONDS = 900
-STOP_SECONDS = 300
+# Emulated, this kernel needs half a minute to answer; what a boot starts and waits for, minutes.
+BOOT_SECONDS = 1800
 DISK_GIB = 30
 DATA_GIB = 16
 MEMORY_MIB = 6144
@@ -33,10 +31,10 @@ _IDENTITY = "cat /proc/sys/kernel/random/boot_id"
 
 
 class Vm:
-    """One machine. `start` makes it; leaving the `with` block removes it."""
+    """One machine. `start` makes it, `remove` removes it."""
 
     def __init__(self, client: docker.DockerClient, container: Container, way_in: Access) -> None:
-        """Hold a container that exists; use `start`."""
+        """Hold a container that exists; use `start` or `find`."""
         self._client = client
         self._container = container
         self.access = way_in
@@ -53,9 +51,9 @@ class Vm:
     ) -> Self:
         """Make a Debian 13 of packages, with nothing on it, and boot it.
 
-        Where no registry answers, a second disk is a Docker data root that holds `preload`: to
-        carry images over takes a quarter of an hour under emulation. Nobody but `operator` logs in,
-        with sudo. Raises `LabError` when it does not come up; it is left for a look.
+        A second disk is a Docker data root that holds `preload`: to carry images over takes a
+        quarter of an hour under emulation. Nobody but `operator` logs in, with sudo. Raises
+        `LabError` when it does not come up; it is left for a look.
         """
         machine.check_name(name)
         progress = progress or Progress()
@@ -67,28 +65,28 @@ class Vm:
         way_in = access.create(name, "operator", machine.free_port(), settings or {})
         with progress.step("making a Debian 13 machine of packages"):
             _disk(image, volume, way_in)
-        if preload.source == "built":
-            with alone(progress):
-                source = seeded(client, preload.host, preload, progress)
-                with progress.step("making a disk of the gateway's images"):
-                    _data(client, image, volume, source)
+        with alone(progress):
+            source = seeded(client, preload.host, preload, progress)
+            with progress.step("making a disk of the gateway's images"):
+                _data(client, image, volume, source)
         container = _create(client, image, volume, way_in)
         container.start()
         booted = cls(client, container, way_in)
         booted.wait(progress)
         return booted
 
-    def __enter__(self) -> Self:
-        """Give the machine itself."""
-        return self
+    @classmethod
+    def find(cls, name: str, progress: Progress | None = None) -> Self | None:
+        """Give the machine of that name, if there is one; it may be switched off."""
+        client = engine(progress or Progress())
+        try:
+            container = client.containers.get(machine.object_name(name))
+        except NotFound:
+            return None
+        return cls(client, container, machine.way_in(container))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Remove it."""
+    def remove(self) -> None:
+        """Remove it with all that belongs to it."""
         remove(self._client, self.name)
 
     @property
@@ -121,10 +119,14 @@ class Vm:
         wait_for("another boot", lambda: self._same_boot(before), BOOT_SECONDS, every_seconds=2)
         self.wait(progress or Progress())
 
-    def cut_power(self, progress: Progress | None = None) -> None:
-        """Kill QEMU, as a power cut does; start it again and wait until it can be used."""
-        access.close_connections(self.access)
+    def cut_power(self) -> None:
+        """Kill QEMU, as a power cut does: what the guest has not written to its disk is gone."""
         self._container.kill()
+        self._container.wait()
+        access.close_connections(self.access)
+
+    def switch_on(self, progress: Progress | None = None) -> None:
+        """Start it again and wait until it can be used."""
         self._container.start()
         self.wait(progress or Progress())
 

@@ -77,8 +77,7 @@ class Workstation:
                 f"no workstation {name!r} (there is: {names}): "
                 f"start it with `python -m gatehouse.lab up {name}`"
             ) from None
-        port = int(container.attrs["HostConfig"]["PortBindings"]["22/tcp"][0]["HostPort"])
-        return cls(client, container, Access(name, container.labels[machine.USER], port))
+        return cls(client, container, machine.way_in(container))
 
     def __enter__(self) -> Self:
         """Give the workstation itself."""

@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 from gatehouse import audit
-from gatehouse.tool import lock, release_database, release_store, stack
+from gatehouse.tool import here, lock, release_database, release_store, stack
 from gatehouse.tool.errors import ProblemError
 from gatehouse.tool.release_store import CURRENT, DAEMON_JSON, DAEMON_OURS, GOOD, VENV, Release
 
@@ -31,9 +31,17 @@ _UNITS = "/etc/systemd/system/"
 _JOB = "litellm-migrate"
 # In the order in which they need each other.
 _FIRST = ("postgres", "redis")
+# At the least: right after a boot everything else starts, too.
 _START_SECONDS = 300
+# Whose settings say how long it may take to start, where the name is another one.
+_NOUNS = {_JOB: "litellm", "prometheus": "metrics", "alertmanager": "metrics"}
 _POLL_SECONDS = 0.5
 _NOTHING = 3
+# At a boot: how often it is tried, and what the unit ends with when all was in vain; whatever else
+# happens to the unit, systemd starts it again.
+_ATTEMPTS = 3
+_AGAIN_SECONDS = 10.0
+_IN_VAIN = 4
 # Written when a deploy begins, gone when it has ended: at a boot it says that one was cut off.
 MARKER = Path("/var/lib/gatehouse/deploying")
 _SUBNETS = {
@@ -71,17 +79,27 @@ def go_back(release: Release, failed: Release | None, say: Say, since: float | N
     for service in _FIRST:
         _start(release, service)
     for service in _FIRST:
-        stack.wait_healthy(service, _START_SECONDS)
+        stack.wait_healthy(service, _patience(service))
     if since is not None and failed:
         release_database.put_back(failed.id, say, since)
     rest = [name for name in release.manifest["services"] if name not in (*_FIRST, _JOB)]
     for service in rest:
         _start(release, service)
     for service in rest:
-        stack.wait_healthy(service, _START_SECONDS)
+        stack.wait_healthy(service, _patience(service))
     say(f"release {release.id} serves again")
     _engines(release)
     _migrated(release)
+
+
+def _patience(service: str) -> float:
+    """Give how long a service may take to start on this host, as its settings say."""
+    try:
+        known = json.loads(here.SETTINGS.read_text())
+        seconds = known[f"{_NOUNS.get(service, service)}_start_timeout_seconds"]
+    except (OSError, ValueError, KeyError):
+        return _START_SECONDS
+    return max(_START_SECONDS, float(seconds))
 
 
 def _found(name: str | None) -> Release | None:
@@ -228,7 +246,7 @@ def _migrated(release: Release) -> None:
     if wanted is None or (mine and mine[0].inputs == wanted["inputs"] and mine[0].code == 0):
         return
     _compose(release, "up", "-d", "--no-deps", "--no-build", "--force-recreate", _JOB)
-    deadline = time.monotonic() + _START_SECONDS
+    deadline = time.monotonic() + _patience(_JOB)
     while (job := next(e for e in _containers() if e.service == _JOB)).running:
         if time.monotonic() > deadline:
             raise ProblemError(f"the job {_JOB} does not end: docker logs {job.name}")
@@ -265,11 +283,22 @@ def main() -> None:
     3 when there is none to go back to.
     """
     if sys.argv[1:] == ["--boot"]:
-        with lock.held("way back"):
-            _main(MARKER.read_text().strip(), "the host was switched off during a deploy")
-        MARKER.unlink()
+        _boot()
         return
     sys.exit(_main(*sys.argv[1:]))
+
+
+def _boot() -> None:
+    """Go back from a deploy that a power cut ended; where that fails, the next boot tries again."""
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            time.sleep(_AGAIN_SECONDS)
+        with lock.held("way back"):
+            code = _main(MARKER.read_text().strip(), "the host was switched off during a deploy")
+            if code != 1:
+                MARKER.unlink()
+                return
+    sys.exit(_IN_VAIN)
 
 
 def _main(given_up: str, reason: str) -> int:

@@ -19,6 +19,8 @@ def main() -> None:
     name, operator, number = sys.argv[1:]
     try:
         release = release_store.find(name)
+        # Nothing is called good that a power cut in the next half minute would take away.
+        os.sync()
         release_store.keep(release)
         release_store.link(release.venv, VENV.readlink())
         with suppress(OSError):

@@ -10,8 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from gatehouse import audit, state
-from gatehouse.render import SERVICES, Machine, timers, valid
-from gatehouse.tool import release_back, release_store, releases
+from gatehouse.render import SERVICES, Machine, release, timers, valid
+from gatehouse.tool import here, lock, release_back, release_store, releases
+from gatehouse.tool.errors import ProblemError
 from tests.given import MACHINE, PROVIDER_KEY, model, rendered, settings
 
 BEFORE = rendered()
@@ -260,3 +261,58 @@ def test_release_that_was_good_is_bad_only_when_it_was_switched_to(
         release_back.main()
     assert ended.value.code == 0
     assert release_store.find("old").known["result"] == result
+
+
+@pytest.mark.parametrize("heals", [True, False])
+def test_way_back_at_a_boot_is_tried_again_and_not_forgotten(
+    store: Path, monkeypatch: pytest.MonkeyPatch, *, heals: bool
+) -> None:
+    """What fails for good leaves the unit failed and the marker for the next boot."""
+    put(store, "old")
+    put(store, "new")
+    release_store.link(store / "good", store / "releases" / "old")
+    release_store.link(store / "current", store / "releases" / "new")
+    marker = store / "deploying"
+    marker.write_text("new\n")
+    tries: list[str] = []
+
+    def go_back(release: release_store.Release, *_: object) -> None:
+        tries.append(release.id)
+        if not heals or len(tries) < 2:
+            raise ProblemError("postgres is starting")
+
+    for name, value in {
+        "GOOD": store / "good",
+        "CURRENT": store / "current",
+        "MARKER": marker,
+        "go_back": go_back,
+        "_AGAIN_SECONDS": 0.0,
+    }.items():
+        monkeypatch.setattr(release_back, name, value)
+    monkeypatch.setattr(lock, "FILE", store / "deploy.lock")
+    monkeypatch.setattr(audit, "FILE", store / "audit.jsonl")
+    monkeypatch.setattr(sys, "argv", ["release_back", "--boot"])
+    if heals:
+        release_back.main()
+    else:
+        with pytest.raises(SystemExit) as ended:
+            release_back.main()
+        unit = release.files()[f"/etc/systemd/system/{release.UNIT}"].content
+        assert f"RestartPreventExitStatus={ended.value.code}\n" in unit
+    assert tries == ["old"] * (2 if heals else 3)
+    assert marker.exists() != heals
+
+
+def test_way_back_waits_as_long_as_the_host_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow host says how slow it is in its settings; nothing is given up sooner for them."""
+    known = tmp_path / "settings.json"
+    monkeypatch.setattr(here, "SETTINGS", known)
+    patience = release_back._patience  # noqa: SLF001 - what it waits with
+    assert patience("litellm") == 300
+    slow = {"litellm_start_timeout_seconds": 1800, "metrics_start_timeout_seconds": 400}
+    known.write_text(json.dumps(slow | {"redis_start_timeout_seconds": 60}))
+    assert [patience(name) for name in ("litellm", "litellm-migrate", "prometheus", "redis")] == [
+        *(1800, 1800, 400, 300)
+    ]
