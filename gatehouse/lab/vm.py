@@ -4,6 +4,7 @@ QEMU runs in a container of ours, as Debian 13 packages it: the one of Debian 12
 kernel under emulation. The disks are in that container's volume.
 """
 
+import io
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -13,13 +14,13 @@ import docker
 from docker.errors import ContainerError, NotFound
 from docker.models.containers import Container
 
-from gatehouse.lab import access, machine
+from gatehouse.lab import access, machine, seed
 from gatehouse.lab.access import Access
 from gatehouse.lab.common import LABEL, OF_HELPERS, LabError, alone, run, wait_for
 from gatehouse.lab.engine import engine
 from gatehouse.lab.images import LabImages, ensure_vm
 from gatehouse.lab.progress import Progress
-from gatehouse.lab.workstation import remove, seeded
+from gatehouse.lab.workstation import Workstation, remove, seeded
 
 # Emulated, this kernel needs half a minute to answer; what a boot starts and waits for, minutes.
 BOOT_SECONDS = 1800
@@ -27,6 +28,16 @@ DISK_GIB = 30
 DATA_GIB = 16
 MEMORY_MIB = 6144
 PROCESSORS = 2
+# Docker's own layers stay as they are: this is one more.
+_MORE_SECONDS = """set -e
+docker create --name patient {image}
+folder=$(docker run --rm --network none --entrypoint python3 {image} -c \\
+    'import importlib.util as i; print(i.find_spec("prisma").submodule_search_locations[0])')
+docker cp patient:"$folder/_constants.py" /tmp/constants.py
+sed -i '/DEFAULT_CONNECT_TIMEOUT/s/seconds=10)/seconds=180)/' /tmp/constants.py
+grep -q 'seconds=180' /tmp/constants.py
+docker cp /tmp/constants.py patient:"$folder/_constants.py"
+docker commit patient {image} && docker rm patient"""
 _IDENTITY = "cat /proc/sys/kernel/random/boot_id"
 
 
@@ -67,8 +78,12 @@ class Vm:
             _disk(image, volume, way_in)
         with alone(progress):
             source = seeded(client, preload.host, preload, progress)
+            if preload.source == "built":
+                source = _patient(client, preload, source, name, progress)
             with progress.step("making a disk of the gateway's images"):
                 _data(client, image, volume, source)
+            if preload.source == "built":
+                client.volumes.get(source).remove()
         container = _create(client, image, volume, way_in)
         container.start()
         booted = cls(client, container, way_in)
@@ -191,6 +206,26 @@ def _disk(image: str, volume: str, way_in: Access) -> None:
     if done.returncode:
         log = (done.stdout + done.stderr).decode(errors="replace")[-3000:]
         raise LabError(f"the machine's disk could not be made ({done.returncode}):\n{log}")
+
+
+def _patient(
+    client: docker.DockerClient, images: LabImages, source: str, name: str, progress: Progress
+) -> str:
+    """Give a data root like `source`, in which LiteLLM gives the engine of its database more time.
+
+    The lab's stand-in for Prisma's engine is WebAssembly, compiled at each start: emulated, that
+    takes longer than the ten seconds that are enough for the native one.
+    """
+    volume = f"{machine.object_name(name)}-images"
+    client.volumes.create(volume, labels={LABEL: name})
+    way_in = access.create(f"{name}-images", "root", machine.free_port(), {})
+    with progress.step("giving LiteLLM's image the patience of an emulated machine"):
+        seed.copy(client, source, volume, images.host)
+        with Workstation.boot(client, images.host, volume, way_in, Progress(io.StringIO())) as host:
+            host.exec(_MORE_SECONDS.format(image=images.litellm))
+            host.exec("systemctl stop docker.socket docker.service containerd.service")
+            host.exec("rm -f /var/lib/docker/engine-id")
+    return volume
 
 
 def _data(client: docker.DockerClient, image: str, volume: str, source: str) -> None:
