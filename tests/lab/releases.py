@@ -3,15 +3,17 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gatehouse.lab.workstation import Workstation
+from tests.deploying import deploy
 from tests.waiting import wait_for
 
 # How soon the gateway serves again.
 SECONDS = 60
+FREE_SECONDS = 300
 KEY = "/root/before-it.key"
 _ANSWER = (
     f'curl -sf --max-time 5 -H "Authorization: Bearer $(cat {KEY})" '
@@ -55,6 +57,16 @@ def busy() -> float:
 def begun(operation: str) -> Callable[[str], bool]:
     """Tell when an operation has begun."""
     return lambda log: f"Starting operation: {operation}" in log
+
+
+def kill_deploy(
+    workstation: Workstation,
+    when: Callable[[str], bool],
+    settings: Mapping[str, object] | None = None,
+) -> None:
+    """Kill a deploy, and wait until the host has noticed: before that it refuses the next one."""
+    deploy(workstation, settings=settings, kill_when=when)
+    wait_for(lambda: not under_way(workstation), FREE_SECONDS, "the lock to be free")
 
 
 @dataclass

@@ -11,7 +11,7 @@ from gatehouse.lab.settings import overrides
 from gatehouse.lab.workstation import Workstation
 from tests.deploying import deploy
 from tests.lab.conftest import failing
-from tests.lab.releases import begun
+from tests.lab.releases import begun, kill_deploy
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +34,12 @@ def exists(workstation: Workstation, path: str) -> Callable[[str], bool]:
 
 def test_killed_first_deploy_is_finished_by_the_next(fresh: Workstation) -> None:
     """Killed four times on its way, the host still becomes a gateway, and only one."""
-    deploy(fresh, kill_when=exists(fresh, "/etc/gatehouse/secrets/*_key*"))
+    kill_deploy(fresh, exists(fresh, "/etc/gatehouse/secrets/*_key*"))
     secrets = "cd /etc/gatehouse/secrets && sha256sum $(ls | grep -E '_(key|password)$')"
     made = set(fresh.exec(secrets).stdout.splitlines())
-    deploy(fresh, kill_when=begun("Release | Write the release"))
-    deploy(fresh, kill_when=begun("LiteLLM | Migrate the database"))
-    deploy(fresh, kill_when=begun("LiteLLM | Have it healthy"))
+    kill_deploy(fresh, begun("Release | Write the release"))
+    kill_deploy(fresh, begun("LiteLLM | Migrate the database"))
+    kill_deploy(fresh, begun("LiteLLM | Have it healthy"))
     deploy(fresh)
     assert failing(fresh) == []
     assert made <= set(fresh.exec(secrets).stdout.splitlines()), "a secret was replaced"
@@ -54,7 +54,7 @@ def test_killed_first_deploy_is_finished_by_the_next(fresh: Workstation) -> None
 def test_killed_change_is_finished_or_taken_back(fresh: Workstation, operation: str) -> None:
     """After a change that was killed, the settings of the next deploy hold, whichever they are."""
     change = {"postgres_memory_mib": 1100, "redis_maxmemory_mib": 128}
-    deploy(fresh, settings=change, kill_when=begun(operation))
+    kill_deploy(fresh, begun(operation), change)
     deploy(fresh)
     assert failing(fresh) == []
     assert deploy(fresh).changed == []

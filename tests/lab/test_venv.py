@@ -9,6 +9,7 @@ from gatehouse.deploys.venv import COMMAND, LINK, VENVS
 from gatehouse.lab.workstation import Workstation
 from tests.deploying import deploy
 from tests.lab.conftest import failing
+from tests.lab.releases import kill_deploy
 
 INSTALL = "The gatehouse command | Install the command"
 SWITCH = "The gatehouse command | Have it in use"
@@ -74,11 +75,10 @@ def in_the_middle(workstation: Workstation) -> Callable[[str], bool]:
 def test_killed_installation_is_healed(workstation: Workstation) -> None:
     """A deploy that is killed while pip works is finished by the next, and leaves nothing behind.
 
-    The installation that it began goes on by itself on the host: the two do not get in each other's
-    way.
+    The host stops what the dead one has left running: the two do not get in each other's way.
     """
     workstation.exec(f"rm -r {installed(workstation)}")
-    deploy(workstation, kill_when=in_the_middle(workstation))
+    kill_deploy(workstation, in_the_middle(workstation))
     deploy(workstation)
     assert workstation.exec("gatehouse --version").stdout.startswith("gatehouse")
     leftovers = workstation.exec(f"find {VENVS} -maxdepth 1 -name '*.new' -o -name '*.tar'")
