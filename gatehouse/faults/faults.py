@@ -3,70 +3,143 @@
 import shlex
 from dataclasses import dataclass
 
-PORT = 9200
+from gatehouse.faults import disks
+
+ADDRESS = "172.30.40.1"
+PORT, SPARE_PORT = 9200, 9201
+# The one has nobody to stand in for it; the other is the same server, and has.
+MODEL, BACKED, SPARE = "chat-faults-upstream", "chat-faults-backed", "chat-faults-spare"
 UPSTREAM = f"systemctl {{}} upstream-{PORT}"
-_MODE = f"curl -sf -X POST http://172.30.40.1:{PORT}/_mode -d '{{}}' >/dev/null"
+BOTH = f"systemctl {{}} upstream-{PORT} upstream-{SPARE_PORT}"
+_MODE = f"curl -sf -X POST http://{ADDRESS}:{PORT}/_mode -d '{{}}' >/dev/null"
 _PID = "$(docker inspect -f '{{{{.State.Pid}}}}' gatehouse-{}-1)"
 SECRET = "/etc/gatehouse/secrets/redis_password"  # noqa: S105 - a path
-# As many sessions as Postgres takes, each asleep.
-_SESSIONS = (
-    "docker exec -d gatehouse-postgres-1 sh -c 'export PGPASSWORD=$(cat "
-    "/run/secrets/postgres_password); for i in $(seq 120); do psql -h 127.0.0.1 -U litellm "
-    '-d litellm -c "select pg_sleep({})" >/dev/null 2>&1 & done; wait\''
+# Holds what connections Postgres gives, each before its password, and ends LiteLLM's own meanwhile.
+GREEDY = """
+import select, socket, struct, subprocess, sys, time
+words = b"".join(w + b"\\0" for w in (b"user", b"litellm", b"database", b"litellm")) + b"\\0"
+hello = struct.pack("!ii", len(words) + 8, 196608) + words
+held, end, ended = [], time.monotonic() + float(sys.argv[1]), False
+while time.monotonic() < end:
+    one = socket.create_connection(("127.0.0.1", int(sys.argv[2])), 2)
+    one.settimeout(2)
+    one.sendall(hello)
+    try:
+        taken = one.recv(1) == b"R"
+    except OSError:
+        taken = False
+    if taken:
+        held.append(one)
+        continue
+    one.close()
+    if not ended and held:
+        held.pop().close()
+        subprocess.Popen(sys.argv[3], shell=True)
+        ended = True
+    time.sleep(0.02)
+"""
+_END_SESSIONS = (
+    "docker exec gatehouse-postgres-1 sh -c 'PGPASSWORD=$(cat /run/secrets/postgres_password) "
+    'psql -h 127.0.0.1 -U litellm -d litellm -AtXqc "select count(pg_terminate_backend(pid)) '
+    "from pg_stat_activity where pid <> pg_backend_pid() and datname is not null\"'"
 )
-# Postgres' volume becomes a small disk in memory, and is full.
-_VOLUME = "$(docker volume inspect -f '{{.Mountpoint}}' gatehouse_postgres-data)"
-_SMALL_DISK = f"""
-volume={_VOLUME}; docker stop gatehouse-postgres-1
-mkdir -p /run/kept && mount --bind $volume /run/kept
-size=$(( $(du -sm $volume | cut -f 1) + 24 ))
-mount -t tmpfs -o size=${{size}}m,mode=700 tmpfs $volume
-cp -a /run/kept/. $volume/ && docker start gatehouse-postgres-1
-dd if=/dev/zero of=$volume/filler bs=1M 2>/dev/null; true"""
-_LARGE_DISK = f"""
-volume={_VOLUME}; rm -f $volume/filler; docker stop gatehouse-postgres-1
-cp -a $volume/. /run/kept/ && umount $volume && umount /run/kept
-docker start gatehouse-postgres-1"""
-# Answers whatever it is asked with nine bytes that are no JSON, and says that they are so many.
-_LIAR = """
-import socketserver, sys
-class Liar(socketserver.BaseRequestHandler):
+# Stops the server again and again, and lets it go on for a moment.
+_SLOW = "while :; do kill -STOP $1; sleep 0.3; kill -CONT $1; sleep 0.05; done"
+# LiteLLM's processes are to go first; then somebody else in its container takes what is left.
+EATER = (
+    "import time; kept = []\n"
+    "for _ in range(16): kept.append(b'x' * (16 << 20)); time.sleep(0.1)\n"
+    "time.sleep(60)"
+)
+_HUNGRY = f"""
+used=$(docker exec gatehouse-litellm-1 sh -c 'cat /sys/fs/cgroup/memory.current 2>/dev/null ||
+    cat /sys/fs/cgroup/memory/memory.usage_in_bytes')
+limit=$((used + (64 << 20)))
+for process in $(docker top gatehouse-litellm-1 -eo pid | tail -n +2); do
+    echo 1000 >/proc/$process/oom_score_adj
+done
+docker update --memory $limit --memory-swap $limit gatehouse-litellm-1
+docker exec -d gatehouse-litellm-1 timeout 10 python3 -c {shlex.quote(EATER)}"""
+# A server that does not speak as it should: nonsense, or an answer that ends too soon.
+LIAR = """
+import json, socketserver, sys
+NONSENSE = b"{nonsense"
+def piece(text):
+    choice = {"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": None}
+    event = {"id": "chatcmpl-cut", "object": "chat.completion.chunk", "created": 1, "model": "m",
+             "choices": [choice]}
+    data = b"data: " + json.dumps(event).encode() + b"\\n\\n"
+    return b"%x\\r\\n%s\\r\\n" % (len(data), data)
+class Liar(socketserver.StreamRequestHandler):
     def handle(self):
-        self.request.recv(65536)
-        self.request.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\n"
-            b"Content-Length: %d\\r\\n\\r\\n{nonsense" % int(sys.argv[1]))
-socketserver.ThreadingTCPServer.allow_reuse_address = True
-socketserver.ThreadingTCPServer(("172.30.40.1", int(sys.argv[2])), Liar).serve_forever()
+        length = 0
+        while (line := self.rfile.readline().strip()):
+            if line.lower().startswith(b"content-length:"):
+                length = int(line.split(b":")[1])
+        stream = b'"stream":true' in self.rfile.read(length).replace(b" ", b"")
+        if sys.argv[1] == "nonsense":
+            self.wfile.write(b"HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\n"
+                b"Content-Length: %d\\r\\nConnection: close\\r\\n\\r\\n" % len(NONSENSE) + NONSENSE)
+        elif stream:
+            self.wfile.write(b"HTTP/1.1 200 OK\\r\\nContent-Type: text/event-stream\\r\\n"
+                b"Transfer-Encoding: chunked\\r\\n\\r\\n" + piece("I am") + piece(" about to"))
+        else:
+            self.wfile.write(b"HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\n"
+                b'Content-Length: 900\\r\\n\\r\\n{"id": "chatcmpl-cut", "choices": [')
+class Liars(socketserver.ThreadingTCPServer):
+    allow_reuse_address = daemon_threads = True
+Liars((sys.argv[2], int(sys.argv[3])), Liar).serve_forever()
 """
 _HONEST = f"systemctl stop liar; {UPSTREAM.format('start')}"
 
 
-def _liar(length: int) -> str:
-    words = shlex.join(["python3", "-I", "-c", _LIAR, str(length), str(PORT)])
+def _liar(what: str) -> str:
+    words = shlex.join(["python3", "-I", "-c", LIAR, what, ADDRESS, str(PORT)])
     return f"{UPSTREAM.format('stop')}; systemd-run --quiet --collect --unit liar {words}"
+
+
+def _greedy(seconds: int) -> str:
+    port = "$(docker port gatehouse-postgres-1 5432/tcp | sed 's/.*://;q')"
+    words = shlex.join(["python3", "-I", "-c", GREEDY, str(seconds)])
+    unit = "systemd-run --quiet --collect --unit greedy"
+    return f"{unit} {words} {port} {shlex.quote(_END_SESSIONS)}"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: its name, how it is made, for how long it lasts, and how it is undone."""
+    """One fault: its name, how it is made, for how long it lasts, and how it is undone.
+
+    `before` and `after`: what it needs around it, while nobody asks anything. `model`: what is
+    asked. `loses`: LiteLLM loses rows that it holds in its memory, and says nothing.
+    """
 
     name: str
     make: str
     undo: str = "true"
     seconds: float = 10
+    before: str = ""
+    after: str = ""
+    model: str = MODEL
+    loses: bool = False
 
 
-def killed(service: str) -> Fault:
+def killed(service: str, *, loses: bool = False) -> Fault:
     """Give the death of a container's first process, as the kernel would bring it about."""
-    return Fault(f"{service}: kill -9", f"kill -9 {_PID.format(service)}", seconds=1)
+    kill = f"kill -9 {_PID.format(service)}"
+    return Fault(f"{service}: kill -9", kill, seconds=1, loses=loses)
 
 
 FAULTS = (
     Fault("nothing (to compare with)", "true"),
-    killed("litellm"),
+    killed("litellm", loses=True),
     killed("redis"),
     killed("postgres"),
     Fault("redis: down", "docker stop gatehouse-redis-1", "docker start gatehouse-redis-1"),
+    Fault(
+        "redis: slow",
+        f"systemd-run --quiet --collect --unit slow sh -c '{_SLOW}' slow {_PID.format('redis')}",
+        f"systemctl stop slow; kill -CONT {_PID.format('redis')}",
+    ),
     Fault(
         "redis: gives no answer",
         "docker pause gatehouse-redis-1",
@@ -88,21 +161,42 @@ FAULTS = (
         "docker pause gatehouse-postgres-1",
         "docker unpause gatehouse-postgres-1",
     ),
-    Fault("postgres: no connection left", _SESSIONS.format(12), seconds=12),
-    Fault("postgres: disk full", _SMALL_DISK, _LARGE_DISK, seconds=15),
+    Fault("postgres: no connection left", _greedy(12), "systemctl stop greedy", seconds=12),
+    Fault(
+        "postgres: disk full",
+        disks.FILL,
+        disks.EMPTY,
+        before=disks.small_volume("postgres"),
+        after=disks.large_volume("postgres"),
+    ),
+    Fault(
+        "/var: full",
+        disks.FILL,
+        disks.EMPTY,
+        before=disks.SMALL_VAR,
+        after=disks.LARGE_VAR,
+    ),
     Fault(
         "litellm: out of memory",
-        "docker update --memory 192m --memory-swap 192m gatehouse-litellm-1",
+        _HUNGRY,
         "docker update --memory {memory} --memory-swap {memory} gatehouse-litellm-1",
+        loses=True,
     ),
-    Fault("backend: down", UPSTREAM.format("stop"), UPSTREAM.format("start")),
-    Fault("backend: slow (5 s)", _MODE.format('{"delay_seconds": 5}'), _MODE.format("{}")),
-    Fault("backend: errors", _MODE.format('{"fail": true}'), _MODE.format("{}")),
-    Fault("backend: talks nonsense", _liar(9), _HONEST),
-    Fault("backend: cuts answers off", _liar(900), _HONEST),
     Fault(
         "litellm: floods its log",
         "docker exec -d gatehouse-litellm-1 timeout 10 sh -c 'yes a line of a log >/proc/1/fd/1'",
     ),
+    Fault("backend: down", UPSTREAM.format("stop"), UPSTREAM.format("start")),
+    Fault(
+        "backend: down, another one up",
+        UPSTREAM.format("stop"),
+        UPSTREAM.format("start"),
+        model=BACKED,
+    ),
+    Fault("all backends: down", BOTH.format("stop"), BOTH.format("start"), model=BACKED),
+    Fault("backend: slow (5 s)", _MODE.format('{"delay_seconds": 5}'), _MODE.format("{}")),
+    Fault("backend: errors", _MODE.format('{"fail": true}'), _MODE.format("{}")),
+    Fault("backend: talks nonsense", _liar("nonsense"), _HONEST),
+    Fault("backend: cuts answers off", _liar("cut"), _HONEST),
     Fault("docker: restarted", "systemctl restart docker", seconds=1),
 )

@@ -10,16 +10,30 @@ from typing import Any
 
 import pytest
 
-from gatehouse.faults import steady
-from gatehouse.faults.__main__ import HEAD, Outcome
-from gatehouse.faults.faults import FAULTS, Fault
+from gatehouse.faults import disks, faults, station, steady
+from gatehouse.faults.books import HEAD, Outcome, said_lost
+from gatehouse.faults.faults import BACKED, FAULTS, PORT, SPARE_PORT, Fault
 
-WHOLE = b'data: {"id": "chatcmpl-1"}\n\ndata: {"id": "chatcmpl-1"}\n\ndata: [DONE]\n\n'
-CUT = b'data: {"id": "chatcmpl-1"}\n\n'
+
+def event(content: str, **more: object) -> str:
+    """Give one event of a stream."""
+    choice = {"index": 0, "delta": {"content": content}, "finish_reason": None}
+    return f"data: {json.dumps({'id': 'chatcmpl-1', 'choices': [choice], **more})}\n\n"
+
+
+END = "data: [DONE]\n\n"
+# QUESTION stands for what was asked.
+WHOLE = event("I heard: ") + event("QUESTION") + END
+NOTHING = event("") + END
+HALF = event("I am about to") + END
+BROKEN = event("I heard: QUESTION") + 'data: {"error": {"message": "lost"}}\n\n'
+PLAIN = json.dumps({"id": "chatcmpl-1", "choices": [{"message": {"content": "QUESTION"}}]})
+OTHER = json.dumps({"id": "chatcmpl-1", "choices": [{"message": {"content": "to another"}}]})
+EMPTY = json.dumps({"id": "chatcmpl-1", "choices": [{"message": {"content": None}}]})
 
 
 @contextmanager
-def server(status: int, body: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+def server(status: int, text: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """Answer everything so, in the gateway's place; gives what was asked."""
     asked: list[Any] = []
 
@@ -27,6 +41,8 @@ def server(status: int, body: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterato
         def do_POST(self) -> None:
             length = int(self.headers["Content-Length"])
             asked.append(json.loads(self.rfile.read(length)))
+            question = asked[-1]["messages"][0]["content"]
+            body = text.replace("QUESTION", question).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -45,48 +61,113 @@ def server(status: int, body: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "body", "wanted", "words"),
+    ("number", "status", "text", "wanted", "words"),
     [
-        (1, 200, b'{"id": "chatcmpl-1"}', "chatcmpl-1", ""),
+        (1, 200, PLAIN, "chatcmpl-1", ""),
         (4, 200, WHOLE, "chatcmpl-1", ""),
-        (4, 200, CUT, None, "the stream was cut"),
-        (1, 200, b"nonsense", None, "JSONDecodeError"),
-        (1, 503, b"no database", None, "no database"),
+        (4, 200, NOTHING, None, steady.NO_WORD),
+        (4, 200, HALF, None, steady.NOT_WHOLE),
+        (4, 200, event("QUESTION"), None, steady.CUT),
+        (4, 200, BROKEN, None, steady.CUT),
+        (4, 200, END, None, steady.CUT),
+        (1, 200, OTHER, None, steady.NOT_WHOLE),
+        (1, 200, EMPTY, None, steady.NO_WORD),
+        (1, 200, "nonsense", None, "JSONDecodeError"),
+        (1, 503, "no database", None, "no database"),
     ],
 )
 def test_only_a_whole_answer_counts(  # noqa: PLR0913, PLR0917 - a table
     number: int,
     status: int,
-    body: bytes,
+    text: str,
     wanted: str | None,
     words: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A client has its answer when it can be read to its end, a stream up to its mark."""
-    with server(status, body, monkeypatch) as asked:
-        found = steady.ask("sk-x", number)
+    """A client has its answer when it repeats the question, and a stream also has its end."""
+    with server(status, text, monkeypatch) as asked:
+        found = steady.ask("sk-x", "chat-x", number)
     assert (found["status"], found["id"], found["words"]) == (status, wanted, words)
-    assert asked[0]["stream"] is (number == 4)
+    assert (asked[0]["model"], asked[0]["stream"]) == ("chat-x", number == 4)
 
 
 def test_nobody_there_is_a_request_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused connection is counted, not raised."""
     monkeypatch.setattr(steady, "ADDRESS", ("127.0.0.1", 1))
-    found = steady.ask("sk-x", 1)
+    found = steady.ask("sk-x", "chat-x", 1)
     assert (found["status"], found["id"], found["words"]) == (0, None, "ConnectionRefusedError")
 
 
-def test_lost_are_answers_without_a_row() -> None:
-    """What was refused is not lost: nobody was told that it was answered."""
-    answer = {"at": 0.0, "status": 200, "id": "a", "words": "", "seconds": 0.2}
-    refused = {"at": 0.0, "status": 503, "id": None, "words": "no", "seconds": 1.5}
-    cut = {"at": 0.0, "status": 200, "id": None, "words": "the stream was cut", "seconds": 9.0}
-    outcome = Outcome(Fault("x", "true"), [answer, answer, refused, cut], 1, 3, 12.4)
-    assert (outcome.answered, outcome.lost) == (2, 1)
+ANSWER: dict[str, object] = {"at": 0.0, "status": 200, "id": "a", "words": "", "seconds": 0.2}
+REFUSED: dict[str, object] = {"at": 0.0, "status": 503, "id": None, "words": "no", "seconds": 1.5}
+MUTE: dict[str, object] = {
+    "at": 0.0,
+    "status": 200,
+    "id": None,
+    "words": steady.CUT,
+    "seconds": 9.0,
+}
+GONE: dict[str, object] = {
+    "at": 0.0,
+    "status": 0,
+    "id": None,
+    "words": "TimeoutError",
+    "seconds": 45.0,
+}
+
+
+def test_books_balance() -> None:
+    """Rows, those reported as lost and those lost silently are all that were answered."""
+    answers = [ANSWER] * 6 + [REFUSED, MUTE, GONE]
+    outcome = Outcome(Fault("x", "true"), answers, rows=3, said=2, healed=12.4)
+    assert (outcome.answered, outcome.rows, outcome.reported, outcome.silent) == (6, 3, 2, 1)
     row = outcome.row()
-    assert row == ["x", "2/4", "1 x 503, 1 x the stream was cut", "9.0 s", "1", "3", "12 s"]
+    saw = f"1 x 503, 1 x {steady.CUT}, 1 x TimeoutError"
+    assert row == ["x", "6/9", saw, "45.0 s", "3", "2", "1", "12 s"]
     assert len(row) == len(HEAD)
-    assert Outcome(Fault("x", "true"), [], 0, 0, None).row()[-1] == "no"
+
+
+def test_more_is_reported_than_answered() -> None:
+    """Rows of refused requests can be lost too, and are nobody's answer."""
+    outcome = Outcome(Fault("x", "true"), [ANSWER, ANSWER, REFUSED], rows=1, said=7, healed=1)
+    assert (outcome.reported, outcome.silent) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "healed", "loses", "well"),
+    [(2, 1.0, False, True), (1, 1.0, False, False), (1, 1.0, True, True), (2, None, True, False)],
+)
+def test_silent_loss_is_a_failure(
+    rows: int, healed: float | None, *, loses: bool, well: bool
+) -> None:
+    """All is well when it healed and no row is missing, unless LiteLLM is known to lose some."""
+    outcome = Outcome(Fault("x", "true", loses=loses), [ANSWER, ANSWER], rows, 0, healed)
+    assert outcome.well is well
+
+
+def test_what_could_not_be_made_is_no_success() -> None:
+    """A fault that was never there proves nothing."""
+    outcome = Outcome(Fault("x", "true"), [], 0, 0, None, broken="no such unit")
+    assert (outcome.row()[0], outcome.row()[-1]) == ("x", "could not be made")
+    assert len(outcome.row()) == len(HEAD)
+    assert not outcome.well
+
+
+def test_losses_are_read_from_the_log() -> None:
+    """LiteLLM's own words for rows that it gives up are counted, and no others."""
+    spend = "Spend tracking - "
+    lines = [
+        f"{spend}spend log queue is at its 64000000 byte budget; dropped the 12 oldest spend logs",
+        f"{spend}3 spend log rows could not be written or parked in Redis and will be lost on exit",
+        f"{spend}dropping 5 spend log rows without per-row isolation; isolation failure budget",
+        f"{spend}dropping spend log row Postgres rejected. request_id=x error=y",
+        "Error in tracking cost callback - x",
+        f"{spend}update_database failed. Spend log insertion or daily transaction enqueue may not",
+        f"{spend}transient DB error writing spend logs, retry 1/3. logs_count=9, error=x",
+        f"{spend}dropped 4 key increments: the failed statement may have applied",
+        "nothing",
+    ]
+    assert said_lost(json.dumps({"message": line}) for line in lines) == 12 + 3 + 5 + 1 + 1 + 1
 
 
 def test_names_are_unique() -> None:
@@ -97,8 +178,31 @@ def test_names_are_unique() -> None:
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_fault_is_valid_shell(fault: Fault) -> None:
     """Making and undoing it can be read by the shell that the workstation has."""
-    for script in (fault.make, fault.undo):
+    for script in (fault.make, fault.undo, fault.before, fault.after):
         done = subprocess.run(
             ["bash", "-n"], input=script, text=True, capture_output=True, check=False
         )
         assert not done.stderr
+
+
+def test_programs_of_faults_are_valid() -> None:
+    """What runs on the workstation as a program is Python."""
+    for program in (faults.LIAR, faults.GREEDY, faults.EATER, station.API):
+        compile(program, "program", "exec")
+
+
+def test_all_backends_are_those_of_the_model() -> None:
+    """A model that has somebody to stand in for it loses both, and its servers are what stops."""
+    found = next(fault for fault in FAULTS if fault.name == "all backends: down")
+    assert found.model == BACKED
+    assert f"upstream-{PORT} " in found.make
+    assert f"upstream-{SPARE_PORT}" in found.make
+
+
+def test_small_disks_are_taken_away() -> None:
+    """Every fault that fills a disk has one of its own around it."""
+    for fault in FAULTS:
+        if disks.FILL in fault.make:
+            assert "mount -t tmpfs" in fault.before
+            assert "umount -l /run/small" in fault.after
+            assert fault.undo == disks.EMPTY

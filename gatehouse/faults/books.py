@@ -1,0 +1,91 @@
+"""The books of a fault: each answered request has a row, or LiteLLM has said that it lost it."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gatehouse.faults.faults import Fault
+
+_OK = 200
+# What LiteLLM 1.108 says, at its level ERROR, of rows that it gives up; without a number, of one.
+_DROPPED = (
+    re.compile(r"dropped the (\d+) oldest spend logs"),
+    re.compile(r"(\d+) spend log rows could not be written or parked in Redis and will be lost"),
+    re.compile(r"dropping (\d+) spend log rows without per-row isolation"),
+    re.compile(r"dropping spend log row Postgres rejected"),
+    re.compile(r"Error in tracking cost callback"),
+    re.compile(r"update_database failed\. Spend log insertion"),
+)
+HEAD = [
+    *("fault", "answered", "else a client saw", "slowest"),
+    *("rows", "said lost", "lost silently", "healed"),
+]
+
+
+def said_lost(log: Iterable[str]) -> int:
+    """Count the rows that LiteLLM's log reports as lost."""
+    found = 0
+    for line in log:
+        for pattern in _DROPPED:
+            if match := pattern.search(line):
+                found += int(match[1]) if pattern.groups else 1
+                break
+    return found
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a fault: the client's requests, the rows of those answered, what the log says.
+
+    `broken`: why it could not be made; then there is nothing else.
+    """
+
+    fault: Fault
+    answers: list[dict[str, object]]
+    rows: int
+    said: int
+    healed: float | None
+    broken: str = ""
+
+    @property
+    def answered(self) -> int:
+        """Requests with a whole answer."""
+        return sum(each["id"] is not None for each in self.answers)
+
+    @property
+    def reported(self) -> int:
+        """Answered requests without a row, of which LiteLLM says that it lost it."""
+        return min(self.said, self.answered - self.rows)
+
+    @property
+    def silent(self) -> int:
+        """Answered requests without a row, of which it says nothing."""
+        return self.answered - self.rows - self.reported
+
+    @property
+    def well(self) -> bool:
+        """Whether it healed, and nothing is lost silently but what is known to be."""
+        return self.healed is not None and (self.silent == 0 or self.fault.loses)
+
+    def row(self) -> list[str]:
+        """Give the line of the table."""
+        if self.broken:
+            return [self.fault.name, *[""] * (len(HEAD) - 2), "could not be made"]
+        bad = Counter(
+            str(each["status"] if each["status"] not in {0, _OK} else each["words"])
+            for each in self.answers
+            if each["id"] is None
+        )
+        saw = ", ".join(f"{count} x {word}" for word, count in bad.most_common(3))
+        slowest = max((float(str(each["seconds"])) for each in self.answers), default=0.0)
+        return [
+            self.fault.name,
+            f"{self.answered}/{len(self.answers)}",
+            saw,
+            f"{slowest:.1f} s",
+            str(self.rows),
+            str(self.reported),
+            str(self.silent),
+            "no" if self.healed is None else f"{self.healed:.0f} s",
+        ]
