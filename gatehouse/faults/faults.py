@@ -3,7 +3,7 @@
 import shlex
 from dataclasses import dataclass
 
-from gatehouse.faults import disks
+from gatehouse.faults import clock, disks
 
 ADDRESS = "172.30.40.1"
 PORT, SPARE_PORT = 9200, 9201
@@ -12,7 +12,9 @@ MODEL, BACKED, SPARE = "chat-faults-upstream", "chat-faults-backed", "chat-fault
 UPSTREAM = f"systemctl {{}} upstream-{PORT}"
 BOTH = f"systemctl {{}} upstream-{PORT} upstream-{SPARE_PORT}"
 _MODE = f"curl -sf -X POST http://{ADDRESS}:{PORT}/_mode -d '{{}}' >/dev/null"
+# The container's first process is Docker's own little init; the server is its child.
 _PID = "$(docker inspect -f '{{{{.State.Pid}}}}' gatehouse-{}-1)"
+_CHILD = f"$(pgrep -P {_PID})"
 SECRET = "/etc/gatehouse/secrets/redis_password"  # noqa: S105 - a path
 # Holds what connections Postgres gives, each before its password, and ends LiteLLM's own meanwhile.
 GREEDY = """
@@ -32,9 +34,10 @@ while time.monotonic() < end:
         held.append(one)
         continue
     one.close()
-    if not ended and held:
-        held.pop().close()
-        subprocess.Popen(sys.argv[3], shell=True)
+    if not ended and len(held) > 3:
+        for _ in range(3):
+            held.pop().close()
+        subprocess.run(sys.argv[3], shell=True)
         ended = True
     time.sleep(0.02)
 """
@@ -137,8 +140,8 @@ FAULTS = (
     Fault("redis: down", "docker stop gatehouse-redis-1", "docker start gatehouse-redis-1"),
     Fault(
         "redis: slow",
-        f"systemd-run --quiet --collect --unit slow sh -c '{_SLOW}' slow {_PID.format('redis')}",
-        f"systemctl stop slow; kill -CONT {_PID.format('redis')}",
+        f"systemd-run --quiet --collect --unit slow sh -c '{_SLOW}' slow {_CHILD.format('redis')}",
+        f"systemctl stop slow; kill -CONT {_CHILD.format('redis')}",
     ),
     Fault(
         "redis: gives no answer",
@@ -185,6 +188,13 @@ FAULTS = (
     Fault(
         "litellm: floods its log",
         "docker exec -d gatehouse-litellm-1 timeout 10 sh -c 'yes a line of a log >/proc/1/fd/1'",
+    ),
+    Fault(
+        "litellm: clock jumps 2 h ahead, and back",
+        clock.jump(2),
+        clock.jump(0),
+        before=clock.BEFORE,
+        after=clock.AFTER,
     ),
     Fault("backend: down", UPSTREAM.format("stop"), UPSTREAM.format("start")),
     Fault(
