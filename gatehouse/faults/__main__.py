@@ -18,8 +18,8 @@ from gatehouse.lab.workstation import Workstation
 
 NAME = "faults"
 RATE = 2.0
-WARM_SECONDS = 5.0
-AFTER_SECONDS = 4.0
+WARM_SECONDS = 4.0
+AFTER_SECONDS = 3.0
 
 
 def bring_about(workstation: Workstation, fault: Fault, rate: float) -> Outcome:

@@ -13,7 +13,8 @@ _FOLDERS = (
     "/var/lib/gatehouse",
     "/var/log",
 )
-_SERVICES = "gatehouse-postgres-1 gatehouse-redis-1 gatehouse-litellm-1"
+# Who writes there. LiteLLM does not, and goes on while the daemon is away (live restore).
+_SERVICES = "gatehouse-postgres-1 gatehouse-redis-1"
 _STOP = f"""
 docker stop {_SERVICES}
 systemctl stop docker.socket docker.service"""

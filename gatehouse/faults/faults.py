@@ -119,7 +119,7 @@ class Fault:
     name: str
     make: str
     undo: str = "true"
-    seconds: float = 10
+    seconds: float = 8
     before: str = ""
     after: str = ""
     model: str = MODEL

@@ -22,7 +22,7 @@ from gatehouse.lab.workstation import Workstation
 
 FOLDER = "/root/faults"
 # After these it is no fault that passes, but one that stays.
-HEAL_SECONDS = 240.0
+HEAL_SECONDS = 300.0
 # LiteLLM looks at what it has to write every 2 to 30 seconds, and tries four times in seven.
 WRITE_SECONDS = 45.0
 _ALIAS = "faults-on-purpose"
