@@ -173,13 +173,6 @@ FAULTS = (
         after=disks.large_volume("postgres"),
     ),
     Fault(
-        "/var: full",
-        disks.FILL,
-        disks.EMPTY,
-        before=disks.SMALL_VAR,
-        after=disks.LARGE_VAR,
-    ),
-    Fault(
         "litellm: out of memory",
         _HUNGRY,
         "docker update --memory {memory} --memory-swap {memory} gatehouse-litellm-1",
@@ -188,13 +181,6 @@ FAULTS = (
     Fault(
         "litellm: floods its log",
         "docker exec -d gatehouse-litellm-1 timeout 10 sh -c 'yes a line of a log >/proc/1/fd/1'",
-    ),
-    Fault(
-        "litellm: clock jumps 2 h ahead, and back",
-        clock.jump(2),
-        clock.jump(0),
-        before=clock.BEFORE,
-        after=clock.AFTER,
     ),
     Fault("backend: down", UPSTREAM.format("stop"), UPSTREAM.format("start")),
     Fault(
@@ -209,4 +195,18 @@ FAULTS = (
     Fault("backend: talks nonsense", _liar("nonsense"), _HONEST),
     Fault("backend: cuts answers off", _liar("cut"), _HONEST),
     Fault("docker: restarted", "systemctl restart docker", seconds=1),
+    Fault(
+        "/var: full",
+        disks.FILL,
+        disks.EMPTY,
+        before=disks.SMALL_VAR,
+        after=disks.LARGE_VAR,
+    ),
+    Fault(
+        "litellm: clock jumps 2 h ahead, and back",
+        clock.jump(2),
+        clock.jump(0),
+        before=clock.BEFORE,
+        after=clock.AFTER,
+    ),
 )
