@@ -1,7 +1,8 @@
 """Two pytests at once: `python -m tests.lanes PYTEST-ARGUMENTS`.
 
-Tests that share the run's workstation must follow each other. Those that have one of their own, or
-the engines', need not wait for them: most of their time is waiting for containers.
+Tests that share a workstation must follow each other, so each pytest has one. The first looks at a
+gateway at work. The second breaks it, takes it away and brings it back, and has all tests that want
+a workstation of their own or engines: what the one waits for, the other has the processors for.
 
 Tests here wait for real services, with deadlines that a machine busy with two lanes may miss. The
 few that fail are therefore run once more, by themselves, on a new workstation. What fails there
@@ -20,8 +21,9 @@ from gatehouse.lab import images
 from gatehouse.lab.common import ROOT
 from gatehouse.lab.engine import engine
 from gatehouse.lab.progress import Progress
+from tests.conftest import LANE
 
-LANES = {"shared": "shared", "others": "not shared"}
+LANES = {"first": "first", "second": "not first"}
 # More than these are no bad luck.
 MOST_AGAIN = 5
 _FAILED = 1
@@ -59,7 +61,7 @@ class Lane:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env=os.environ | {"COLUMNS": _COLUMNS},
+            env=os.environ | {"COLUMNS": _COLUMNS, LANE: self.name},
         )
         for line in process.stdout or ():
             self.tell(line.rstrip())
