@@ -52,6 +52,7 @@ def deploy(  # noqa: PLR0913 - each has a default
     user: str | None = None,
     environment: Mapping[str, str] | None = None,
     kill_when: Callable[[str], object] | None = None,
+    meanwhile: Callable[[str], object] | None = None,
     expect: int | None = 0,
     deadline_seconds: float = SECONDS,
 ) -> Deploy:
@@ -59,9 +60,15 @@ def deploy(  # noqa: PLR0913 - each has a default
 
     `settings` are added to those of the workstation's inventory, for this run alone. `kill_when`
     is asked again and again with the log so far; the run is killed (SIGKILL) as soon as it gives
-    something true. A run that ends with another exit code than `expect` fails the test with the
-    log; None expects nothing.
+    something true; `meanwhile` is asked, too, and may do what it likes. A run that ends with another
+    exit code than `expect` fails the test with the log; None expects nothing.
     """
+
+    def ask(so_far: str) -> object:
+        if meanwhile:
+            meanwhile(so_far)
+        return kill_when and kill_when(so_far)
+
     folder = workstation.access.folder
     inventory = _inventory(workstation, settings or {}, user)
     inherited = {name: value for name, value in os.environ.items() if name != PROVIDER_KEY}
@@ -77,7 +84,7 @@ def deploy(  # noqa: PLR0913 - each has a default
             stderr=err,
             start_new_session=True,
         )
-        killed = _watch(process, log, begin, kill_when, deadline_seconds)
+        killed = _watch(process, log, begin, ask, deadline_seconds)
     done = Deploy(
         process.returncode, log.read_text(), summary.read_text(), time.monotonic() - begin
     )

@@ -51,6 +51,8 @@ class Host:
     memory_mib: int
     disk_mib: int
     disk_path: str
+    # Of what a deploy writes elsewhere, where that is another file system: path → MiB free.
+    rooms: dict[str, int]
     clock_kept: bool
     listeners: dict[int, str]
     own_ports: frozenset[int]
@@ -87,6 +89,14 @@ echo "cores=$(nproc)"
 awk '/^MemTotal:/ {{ print "memory_kib=" $2 }}' /proc/meminfo
 disk=/var/lib/docker; [ -d "$disk" ] || disk=/var/lib
 echo "disk_path=$disk"; echo "disk_kib=$(df -Pk "$disk" | awk 'NR == 2 {{ print $4 }}')"
+devices=" $(stat -c %d "$disk") "
+for folder in /opt/gatehouse/releases /var/lib/gatehouse/snapshots /etc/gatehouse; do
+    while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
+    device=$(stat -c %d "$folder")
+    case $devices in *" $device "*) continue ;; esac
+    devices="$devices$device "
+    echo "room=$folder $(df -Pk "$folder" | awk 'NR == 2 {{ print $4 }}')"
+done
 echo "ntp=$(timedatectl show -p NTPSynchronized --value 2>/dev/null)"
 systemctl is-active {services} 2>/dev/null | grep -qx active && echo ntp=yes
 ss -Hltnp 2>/dev/null | sed 's/^/listener=/'
@@ -131,6 +141,10 @@ true"""
             memory_mib=int(one("memory_kib") or 0) // 1024,
             disk_mib=int(one("disk_kib") or 0) // 1024,
             disk_path=one("disk_path"),
+            rooms={
+                path: int(kib) // 1024
+                for path, kib in (line.split() for line in lines.get("room", []))
+            },
             clock_kept="yes" in lines.get("ntp", []),
             listeners=_listeners(lines.get("listener", []), lines.get("container", [])),
             own_ports=frozenset(int(port) for port in lines.get("own_port", []) if port.isdigit()),

@@ -149,8 +149,9 @@ def loaded(references: list[str], archive: str, locked: dict[str, list[str]]) ->
     """
     missing = _missing(references)
     if missing:
-        size = Path(archive).stat().st_size / 1e6
-        yield progress.upload(f"uploading {archive} ({size:.0f} MB)", archive, ARCHIVE)
+        size = Path(archive).stat().st_size
+        yield progress.run("looking for room for the archive", room(size))
+        yield progress.upload(f"uploading {archive} ({size / 1e6:.0f} MB)", archive, ARCHIVE)
         yield progress.run(
             "loading the images",
             "\n".join(
@@ -165,6 +166,21 @@ def loaded(references: list[str], archive: str, locked: dict[str, list[str]]) ->
         yield StringCommand("rm", "-f", ARCHIVE)
     else:
         host.noop("the images are there")
+
+
+def room(
+    size: int, folder: str = str(Path(ARCHIVE).parent), docker: str = "/var/lib/docker"
+) -> str:
+    """Give the command that fails where the archive, and the images out of it, do not fit."""
+    return f"""
+needed={size // 2**20 + 1}
+[ "$(stat -c %d {folder})" != "$(stat -c %d {docker})" ] || needed=$((2 * needed))
+free=$(df -Pm {folder} | awk 'NR == 2 {{ print $4 }}')
+[ "$free" -ge "$needed" ] || {{
+    echo "$free MiB are free on {folder}, $needed MiB are needed for the archive of the images:" \\
+        "free some space" >&2
+    exit 1
+}}"""
 
 
 def _arrived(image: str, archive: str, locked: list[str]) -> str:

@@ -35,6 +35,7 @@ UNIT = "gatehouse-deploy"
 VARIABLE = "GATEHOUSE_DEPLOY"
 # The host's own, for a boot after a power cut.
 MARKER = "/var/lib/gatehouse/deploying"
+BALLAST = "/var/lib/gatehouse/ballast"
 _BEAT_SECONDS = 3
 _SAY_EVERY_SECONDS = 10
 _HELD = 75
@@ -99,7 +100,9 @@ class Lock:
             self._beats.kill()
         self.taken = False
         _run(
-            state, host, f"rm -f {MARKER}; systemctl stop {UNIT}; : >{_FILE}; rm -rf {self._place}"
+            state,
+            host,
+            f"rm -f {MARKER} {BALLAST}; systemctl stop {UNIT}; : >{_FILE}; rm -rf {self._place}",
         )
 
     def back(self, state: State, host: Host, reason: str) -> tuple[bool, list[str]]:

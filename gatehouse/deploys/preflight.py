@@ -12,6 +12,8 @@ from gatehouse.render import Machine
 from gatehouse.settings import Settings
 from gatehouse.tool.gguf import gguf_problem
 
+# A release, the command's virtual environment, units; a dump looks for its own room.
+_ROOM_MIB = 256
 # The kinds that read such a file.
 _GGUF = {"llamacpp", "embed", "rerank"}
 
@@ -57,6 +59,12 @@ def problems(settings: Settings, found: Host) -> list[str]:
             f"{found.disk_mib // 1024} GiB free on {found.disk_path}, "
             f"{settings.host_disk_min_gib} GiB needed (host_disk_min_gib): free some space"
         )
+    reasons += [
+        f"{mib} MiB free on {path}, {_ROOM_MIB} MiB needed for what a deploy writes there: free "
+        "some space"
+        for path, mib in found.rooms.items()
+        if mib < _ROOM_MIB
+    ]
     if settings.host_time_sync_required and not found.clock_kept:
         reasons.append(
             "nobody keeps the clock: `apt-get install systemd-timesyncd` (or chrony), or set "

@@ -6,6 +6,7 @@ host, and always the server's own version of the tools.
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import IO
 
 from gatehouse.tool import stack
 from gatehouse.tool.errors import CannotLookError, ProblemError
+from gatehouse.tool.progress import human
 
 # What must not be lost: noun → table.
 TABLES = {
@@ -32,6 +34,7 @@ TABLES = {
 LOADING, REPLACED = "_loading", "_replaced"
 _ROLE = "litellm"
 _SWAPS = 3
+_FULL = "no space left on device"
 _LOCK_SECONDS = 60
 # A database's name stands in statements: nobody but this code chooses one.
 _TABLES = """SELECT coalesce(json_agg(table_name), '[]') FROM information_schema.tables
@@ -62,6 +65,11 @@ def dump(
                 os.fsync(handle)
         _listed(part, server)
         part.replace(target)
+    except ProblemError as error:
+        if _FULL in error.message.lower():
+            free = human(shutil.disk_usage(part.parent).free)
+            raise ProblemError(f"{error.message} ({free} free on the disk of {target})") from None
+        raise
     except OSError as error:
         raise ProblemError(f"{target} cannot be written: {error.strerror}") from None
     finally:

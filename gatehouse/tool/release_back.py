@@ -23,6 +23,7 @@ import click
 from gatehouse import audit
 from gatehouse.tool import here, lock, release_database, release_store, stack
 from gatehouse.tool.errors import ProblemError
+from gatehouse.tool.progress import human
 from gatehouse.tool.release_store import CURRENT, DAEMON_JSON, DAEMON_OURS, GOOD, VENV, Release
 
 Say = Callable[[str], None]
@@ -44,6 +45,9 @@ _AGAIN_SECONDS = 10.0
 _IN_VAIN = 4
 # Written when a deploy begins, gone when it has ended: at a boot it says that one was cut off.
 MARKER = Path("/var/lib/gatehouse/deploying")
+# What a deploy writes to: releases, what is kept of them, containers and the database, files.
+_DISKS = ("/opt/gatehouse/releases", "/var/lib/gatehouse", "/var/lib/docker", "/etc/gatehouse")
+_FULL = 16 * 2**20
 _SUBNETS = {
     "gatehouse_edge": "GATEHOUSE_SUBNET",
     "gatehouse_inner": "GATEHOUSE_INNER_SUBNET",
@@ -68,6 +72,8 @@ def go_back(release: Release, failed: Release | None, say: Say, since: float | N
     the database where migrations have changed its schema. Raises `ProblemError` with what could not
     be made good.
     """
+    _say_what_is_full(say)
+    release_store.sweep()
     others = [each for each in (failed, _found(release_store.linked(CURRENT))) if each]
     changed = _put_back(release, others)
     if release_store.linked(CURRENT) != release.id:
@@ -100,6 +106,17 @@ def _patience(service: str) -> float:
     except (OSError, ValueError, KeyError):
         return _START_SECONDS
     return max(_START_SECONDS, float(seconds))
+
+
+def _say_what_is_full(say: Say) -> None:
+    """Name each disk that is full: what failed because of it may have had no words for it."""
+    seen = set()
+    for each in _DISKS:
+        with suppress(OSError):
+            device, free = Path(each).stat().st_dev, shutil.disk_usage(each).free
+            if device not in seen and free < _FULL:
+                say(f"the disk of {each} is full ({human(free)} free): free some space")
+            seen.add(device)
 
 
 def _found(name: str | None) -> Release | None:

@@ -106,8 +106,13 @@ def put_back(release: str, say: Callable[[str], None], since: float = 0.0) -> No
     with suppress(ProblemError):
         stack.docker("stop", stack.container("litellm"))
     say("migrations have run: putting the database back as it was before them")
-    # All of it, for reading: what the older schema does not know is in here only.
-    dump.dump(SNAPSHOTS / f"{release}.failed.dump")
+    try:
+        # All of it, for reading: what the older schema does not know is in here only.
+        dump.dump(SNAPSHOTS / f"{release}.failed.dump")
+    except ProblemError as error:
+        if not since:  # By hand there is time to free some space.
+            raise
+        say(f"what the newer schema alone knows is not kept: {error.message}")
     files = _set_aside(about["columns"], about["when"])
     try:
         dump.load(source)
@@ -183,8 +188,8 @@ def main() -> None:
             room()
             return
         counted = take(release, stop=how == "stopped")
-    except click.ClickException as error:
-        sys.exit(error.message)
+    except (click.ClickException, OSError) as error:
+        sys.exit(error.message if isinstance(error, click.ClickException) else str(error))
     click.echo(", ".join(f"{number} {noun}" for noun, number in counted.items()))
 
 

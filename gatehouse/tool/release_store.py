@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tarfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -190,10 +191,26 @@ def prune(number: int) -> list[str]:
         for path in folder.glob("*"):
             if path.name.split(".")[0] not in left:
                 path.unlink(missing_ok=True)
-    for pattern in ("*.tar", "*.new"):
-        for path in RELEASES.glob(pattern):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    sweep()
     return removed
+
+
+def sweep() -> None:
+    """Remove what a deploy has left half done; whoever calls holds the lock.
+
+    Nobody needs it, and a full disk may be why it was broken off.
+    """
+    left = [
+        *(KEPT.parent / name for name in ("ballast", "images.tar")),
+        *RELEASES.glob("*.tar"),
+        *RELEASES.glob("*.new"),
+        *KEPT.glob("*.new"),
+        *SNAPSHOTS.glob("*.part"),
+        *SNAPSHOTS.glob(".*.copy"),
+    ]
+    for path in left:
+        with suppress(OSError):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _images(release: Release) -> set[str]:

@@ -25,6 +25,17 @@ _COUNTS = (
     'print(json.dumps(dump.counts()))"'
 )
 _UNIT = "gatehouse-deploy.service"
+_DISK = "/run/small-disk"
+# Folders on one disk in memory, which is full as soon as it is no larger than what it holds.
+_MAKE_DISK = f"""
+mkdir {_DISK} && mount -t tmpfs -o size=4g,mode=755 tmpfs {_DISK} || exit 1
+for folder in $folders; do
+    mkdir -p {_DISK}$folder && cp -a $folder/. {_DISK}$folder/ &&
+        chown --reference=$folder {_DISK}$folder && chmod --reference=$folder {_DISK}$folder &&
+        mount --bind {_DISK}$folder $folder || exit 1
+done"""
+FILL = f"mount -o remount,size=$(df -Bk --output=used {_DISK} | tail -n 1 | tr -d ' ') {_DISK}"
+_REMOVE_DISK = f"for folder in $folders; do umount $folder; done; umount {_DISK}; rmdir {_DISK}"
 
 
 def current(workstation: Workstation, link: str = "current") -> str:
@@ -77,6 +88,20 @@ class Before:
     rows: dict[str, int]
     # When the deploy went wrong; until then the time does not count.
     wrong: float = 0.0
+
+
+@contextmanager
+def small_disk(workstation: Workstation, *folders: str) -> Iterator[None]:
+    """Have folders of the host on a disk of their own, with room until `FILL` is run.
+
+    Afterwards they are what they were before.
+    """
+    given = f"folders='{' '.join(folders)}'\n"
+    try:
+        workstation.exec(given + _MAKE_DISK)
+        yield
+    finally:
+        workstation.exec(given + _REMOVE_DISK, check=False)
 
 
 @contextmanager

@@ -62,6 +62,11 @@ UNFIT = {
         mend="umount /var/lib/docker",
         words=["0 GiB free on /var/lib/docker, 10 GiB needed (host_disk_min_gib)"],
     ),
+    "other disk": Unfit(
+        make="mount -t tmpfs -o size=64m tmpfs /opt",
+        mend="umount /opt",
+        words=["64 MiB free on /opt, 256 MiB needed for what a deploy writes there"],
+    ),
     "clock": Unfit(
         settings={"host_time_sync_required": True},
         words=["nobody keeps the clock", "host_time_sync_required = False"],

@@ -16,7 +16,16 @@ from gatehouse.lab.common import ROOT
 from gatehouse.lab.workstation import Workstation
 from tests.deploying import Deploy, deploy, settings_of
 from tests.lab.conftest import containers, failing
-from tests.lab.releases import answers, begun, busy, current, nothing_lost, under_way
+from tests.lab.releases import (
+    FILL,
+    answers,
+    begun,
+    busy,
+    current,
+    nothing_lost,
+    small_disk,
+    under_way,
+)
 from tests.waiting import wait_for
 
 # The same version but for the patch number, so that nothing but the image is at fault.
@@ -53,6 +62,15 @@ PYTHON
 echo "broken on purpose" >&2; exit 3"""
 # A service that crashes at each start is not given all the time that a slow one gets.
 SOON_SECONDS = 180
+# Comes before the real one in a deploy's search path: the disk fills when LiteLLM is stopped.
+DOCKER = "/usr/local/bin/docker"
+FILLING = f"""#!/bin/sh
+if [ "$*" = "stop gatehouse-litellm-1" ]; then
+    {FILL}
+    touch /run/filled
+fi
+exec /usr/bin/docker "$@"
+"""
 PYINFRA = Path(sys.executable).with_name("pyinfra")
 # What each deploy that goes wrong changes, so that it has something to switch.
 SMALL = {"redis_maxmemory_mib": 128}
@@ -172,6 +190,61 @@ def test_deploy_whose_connection_is_cut_is_taken_back(workstation: Workstation) 
     (line,) = logged(workstation, "way back")[-1:]
     assert line["details"]["reason"] == "no sign of life for 10 s"
     assert failing(workstation) == []
+
+
+def test_disk_that_fills_while_the_release_is_written(workstation: Workstation) -> None:
+    """One disk for all that a deploy writes: the settings come back, and nothing half is left."""
+    filled: list[float] = []
+
+    def fill(log: str) -> None:
+        # After the settings, and some operations before the release.
+        if not filled and begun("Images | ")(log):
+            filled.append(time.monotonic())
+            workstation.exec(FILL)
+
+    running = containers(workstation)
+    with nothing_lost(workstation) as before:
+        placed = ("/opt/gatehouse", "/etc/gatehouse", "/var/lib/gatehouse")
+        listed = "cd /opt/gatehouse/releases && ls -A; sha256sum /etc/gatehouse/settings.json"
+        expected = workstation.exec(listed).stdout
+        with small_disk(workstation, *placed):
+            failed = deploy(workstation, settings=SMALL, meanwhile=fill, expect=1)
+            before.wrong = filled[0]
+            assert "Release | Write the release" in failed.words
+            assert "the disk of /opt/gatehouse/releases is full" in failed.words
+            assert f"release {before.release} serves again" in failed.words
+            assert "Traceback" not in failed.words
+            assert workstation.exec(listed).stdout == expected
+            assert current(workstation) == before.release
+            assert answers(workstation)
+            assert logged(workstation, "way back")[-1]["result"] == "ok"
+    assert containers(workstation) == running
+    assert failing(workstation) == []
+
+
+def test_disk_that_fills_while_the_database_is_dumped(workstation: Workstation) -> None:
+    """LiteLLM is stopped for the migration by then: it runs again, on the database as it was."""
+    with nothing_lost(workstation) as before:
+        # The job that migrates is missed: it has to run again.
+        workstation.exec("docker rm gatehouse-litellm-migrate-1")
+        with small_disk(workstation, "/var/lib/gatehouse"):
+            workstation.exec(f"cat >{DOCKER} && chmod 755 {DOCKER}", text=FILLING)
+            try:
+                failed = deploy(workstation, settings=PROXY, expect=1)
+            finally:
+                workstation.exec(f"rm {DOCKER}")
+            age = "echo $(($(date +%s) - $(stat -c %Y /run/filled))); rm /run/filled"
+            before.wrong = time.monotonic() - int(workstation.exec(age).stdout)
+            assert "LiteLLM | Dump the database" in failed.words
+            assert "no space left on device" in failed.words.lower()
+            assert "free on the disk of /var/lib/gatehouse/snapshots/" in failed.words
+            assert f"release {before.release} serves again" in failed.words
+            assert current(workstation) == before.release
+            assert answers(workstation)
+            left = workstation.exec("ls -A /var/lib/gatehouse/snapshots").stdout.split()
+            assert [name for name in left if name.endswith(".part")] == []
+    assert failing(workstation) == []
+    assert deploy(workstation).changed == []
 
 
 def test_second_deploy_is_told_of_the_first(workstation: Workstation) -> None:

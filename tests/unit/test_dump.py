@@ -66,6 +66,16 @@ def test_dump_that_fails_leaves_the_one_before(tmp_path: Path, played: Path, pro
     assert [path.name for path in tmp_path.glob("litellm*")] == ["litellm.dump"]
 
 
+def test_dump_that_does_not_fit_names_the_file_and_what_is_free(
+    tmp_path: Path, played: Path
+) -> None:
+    """Which disk is full is not the program's to say."""
+    (played / "fails").write_text("pg_dump")
+    target = tmp_path / "litellm.dump"
+    with pytest.raises(ProblemError, match=rf"no space left .*B free on the disk of {target}\)"):
+        dump.dump(target)
+
+
 def test_dump_takes_the_place_of_what_a_killed_one_left(tmp_path: Path) -> None:
     """A part that lies there is no obstacle."""
     (tmp_path / "litellm.dump.part").write_text("half")

@@ -16,6 +16,7 @@ cores=16
 memory_kib=32768000
 disk_path=/var/lib/docker
 disk_kib=104857600
+room=/opt/gatehouse/releases 262143
 ntp=no
 ntp=yes
 listener=LISTEN 0 4096 127.0.0.1:6379       0.0.0.0:*    users:(("redis",pid=812,fd=6))
@@ -86,6 +87,7 @@ def test_host_is_read() -> None:
     assert (host.system, host.system_name) == ("ubuntu 24.04", "Ubuntu 24.04.1 LTS")
     assert (host.systemd, host.clock_kept) == (True, True)
     assert (host.cores, host.memory_mib, host.disk_mib) == (16, 32000, 102400)
+    assert host.rooms == {"/opt/gatehouse/releases": 255}
     assert (host.engine, host.compose) == ("26.1.5+dfsg1", "2.26.1-4")
     assert parse_json(host.daemon_json) == {"log-driver": "local"}
     assert host.provider_keys == {"OLLAMA_API_KEY"}

@@ -1,10 +1,13 @@
 """Images: pinned, and never a LiteLLM that is known to be bad."""
 
+import shutil
+import subprocess
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
-from gatehouse.deploys.images import wanted
+from gatehouse.deploys.images import room, wanted
 from gatehouse.lab.images import GATEWAY, LabImages
 from gatehouse.lab.settings import overrides
 from gatehouse.settings import Settings
@@ -136,6 +139,17 @@ def test_archive_is_needed_when_images_come_from_one() -> None:
     """`images_source = "archive"` without a path is refused; with one it is fine."""
     assert "docker save" in problems(images_source="archive")["images_archive"]
     assert not problems(images_source="archive", images_archive="build/images.tar")
+
+
+@pytest.mark.parametrize(("share", "fits"), [(0.4, True), (0.6, False)])
+def test_archive_needs_room_twice_where_docker_has_the_same_disk(
+    tmp_path: Path, share: float, *, fits: bool
+) -> None:
+    """Once for itself and once for what is loaded from it; else it says what is free."""
+    command = room(int(shutil.disk_usage(tmp_path).free * share), str(tmp_path), str(tmp_path))
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) is fits
+    assert (f"MiB are free on {tmp_path}, " in done.stderr) is not fits
 
 
 def test_every_image_is_fetched() -> None:

@@ -160,6 +160,8 @@ def test_host_goes_back_when_it_is_told_to(tmp_path: Path) -> None:
     watch_ = watching(tmp_path, 0, 60)
     try:
         assert (tmp_path / "deploying").read_text() == "abc1\n"
+        ballast = tmp_path / "ballast"
+        assert ballast.stat().st_blocks * 512 >= 64 * 2**20
         place = tmp_path / "deploy-t0ken"
         (place / "order").write_text("it failed")
         wait_for((place / "answer").exists, 10, "the way back")

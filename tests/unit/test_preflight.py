@@ -28,6 +28,7 @@ def test_supported_system_is_accepted(system: str) -> None:
         ({"systemd": False}, "PID 1"),
         ({"memory_mib": 3499}, "3499 MiB of memory, 3500 MiB needed (host_memory_min_mib)"),
         ({"disk_mib": 10 * 1024 - 1}, "9 GiB free on /var/lib, 10 GiB needed (host_disk_min_gib)"),
+        ({"rooms": {"/opt": 255, "/etc": 256}}, "255 MiB free on /opt, 256 MiB needed for what a"),
         ({"clock_kept": False}, "host_time_sync_required = False"),
         ({"secrets_group": "staff"}, "the group staff has the number 14670"),
         ({"listeners": {4000: NGINX}}, f"port 4000 is taken by {NGINX}"),

@@ -210,6 +210,42 @@ def test_oldest_releases_go_with_what_was_kept_for_them(
     assert [each.id for each in release_store.every()] == sorted(left)
 
 
+def test_what_a_deploy_left_half_done_is_swept_away(store: Path) -> None:
+    """The room is needed for the way back; what is whole stays."""
+    put(store, "abc1")
+    half = [
+        store / "ballast",
+        store / "images.tar",
+        store / "releases" / "def2.tar",
+        store / "kept" / "def2.tar.new",
+        store / "snapshots" / "def2.dump.part",
+        store / "snapshots" / ".keys.copy",
+    ]
+    whole = [store / "kept" / "abc1.tar", store / "snapshots" / "abc1.dump"]
+    for path in (*half, *whole):
+        path.touch()
+    (store / "releases" / "def2.new").mkdir()
+    (store / "releases" / "def2.new" / "compose.yaml").touch()
+    release_store.sweep()
+    assert [path for path in half if path.exists()] == []
+    assert [path for path in whole if not path.exists()] == []
+    assert [path.name for path in (store / "releases").iterdir()] == ["abc1"]
+
+
+def test_full_disk_is_named_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also where what failed had no words for it; a disk with room is no news."""
+    (tmp_path / "a").mkdir()
+    disks = (str(tmp_path), str(tmp_path / "a"), str(tmp_path / "missing"))
+    monkeypatch.setattr(release_back, "_DISKS", disks)
+    said: list[str] = []
+    release_back._say_what_is_full(said.append)  # noqa: SLF001
+    assert said == []
+    full = release_back.shutil.disk_usage(tmp_path)._replace(free=4096)
+    monkeypatch.setattr(release_back.shutil, "disk_usage", lambda _path: full)
+    release_back._say_what_is_full(said.append)  # noqa: SLF001
+    assert said == [f"the disk of {tmp_path} is full (4.1 kB free): free some space"]
+
+
 def test_difference_of_two_releases_is_unified(store: Path) -> None:
     """As git shows it; a name may be cut short as long as it means one."""
     put(store, "abc1", **{"redis.conf": "maxmemory 1mb\n"})
