@@ -32,7 +32,7 @@ COMMAND_2 = ["/bin/sh", "-c", "mount -o remount,rw /sys/fs/cgroup && exec /sbin/
 
 def create(client: docker.DockerClient, image: str, volume: str, way_in: Access) -> Container:
     """Create and start the container and its network; `volume` becomes its /var/lib/docker."""
-    network = _network(client, way_in.name)
+    network = lan(client, way_in.name)
     version = str(client.info().get("CgroupVersion", "1"))
     labels = {LABEL: way_in.name, ROLE: "workstation", USER: way_in.user}
     # By the command line, because the SDK has no way to say `systempaths=unconfined`; and not
@@ -93,7 +93,8 @@ def has_kvm() -> bool:
     return Path("/dev/kvm").exists()
 
 
-def _network(client: docker.DockerClient, name: str) -> str:
+def lan(client: docker.DockerClient, name: str) -> str:
+    """Make the network that the machine of that name is on, and give its name."""
     network = object_name(name)
     for number in range(256):
         ipam = IPAMConfig(pool_configs=[IPAMPool(subnet=f"{LAN}.{number}.0/24")])
