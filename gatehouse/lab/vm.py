@@ -186,8 +186,8 @@ def _create(client: docker.DockerClient, image: str, volume: str, way_in: Access
         image,
         name=machine.object_name(way_in.name),
         labels={LABEL: way_in.name, machine.ROLE: "vm", machine.USER: way_in.user},
-        # Who connects is seen with an address of this network: were it Docker's own default one, the
-        # guest would lose him as soon as its Docker has that, too.
+        # The guest sees who connects with an address of this network. Were it Docker's own default
+        # one, it would lose him as soon as its Docker has that, too.
         network=machine.lan(client, way_in.name),
         ports={"22/tcp": ("127.0.0.1", way_in.port)},
         volumes={volume: {"bind": "/vm", "mode": "rw"}},

@@ -116,10 +116,18 @@ def watching(tmp_path: Path, anchor: int, silence: int) -> "subprocess.Popen[str
 
 
 def test_deploy_whose_connection_is_gone_is_given_up(tmp_path: Path) -> None:
-    """At once, whatever the silence; what the deploy has left running is ended, and nothing else."""
+    """At once, whatever the silence; what the deploy has left running is ended, and nothing else.
+
+    Nor is the script of a package, which would leave the package half-installed.
+    """
+    ours = os.environ | {"GATEHOUSE_DEPLOY": "t0ken"}
+    script = ours | {"DPKG_MAINTSCRIPT_PACKAGE": "docker.io"}
     with subprocess.Popen(["sleep", "60"]) as connection:
-        left = subprocess.Popen(["sleep", "60"], env=os.environ | {"GATEHOUSE_DEPLOY": "t0ken"})
-        other = subprocess.Popen(["sleep", "60"], env=os.environ | {"GATEHOUSE_DEPLOY": "another"})
+        left = subprocess.Popen(["sleep", "60"], env=ours)
+        others = [
+            subprocess.Popen(["sleep", "60"], env=environment)
+            for environment in (os.environ | {"GATEHOUSE_DEPLOY": "another"}, script)
+        ]
         watch_ = watching(tmp_path, connection.pid, 1000)
         assert watch_.poll() is None
         connection.kill()
@@ -127,9 +135,10 @@ def test_deploy_whose_connection_is_gone_is_given_up(tmp_path: Path) -> None:
         _, said = watch_.communicate(timeout=20)
         assert "the connection of the operator is gone" in said
         assert left.wait(timeout=5) == -signal.SIGKILL
-        assert other.poll() is None
-        other.kill()
-        other.wait()
+        for other in others:
+            assert other.poll() is None
+            other.kill()
+            other.wait()
     assert (tmp_path / "deploy.lock").read_text() == ""
     assert not (tmp_path / "deploy-t0ken").exists()
 
