@@ -189,7 +189,10 @@ FAULTS = (
         UPSTREAM.format("start"),
         model=BACKED,
     ),
-    Fault("all backends: down", BOTH.format("stop"), BOTH.format("start"), model=BACKED),
+    # Longer than LiteLLM tries again: of a short one a client sees nothing but a late answer.
+    Fault(
+        "all backends: down", BOTH.format("stop"), BOTH.format("start"), seconds=40, model=BACKED
+    ),
     Fault("backend: slow (5 s)", _MODE.format('{"delay_seconds": 5}'), _MODE.format("{}")),
     Fault("backend: errors", _MODE.format('{"fail": true}'), _MODE.format("{}")),
     Fault("backend: talks nonsense", _liar("nonsense"), _HONEST),
