@@ -3,7 +3,7 @@
 import shlex
 from dataclasses import dataclass
 
-from gatehouse.faults import clock, disks
+from gatehouse.faults import disks
 
 ADDRESS = "172.30.40.1"
 PORT, SPARE_PORT = 9200, 9201
@@ -113,7 +113,7 @@ class Fault:
     """One fault: its name, how it is made, for how long it lasts, and how it is undone.
 
     `before` and `after`: what it needs around it, while nobody asks anything. `model`: what is
-    asked. `loses`: LiteLLM loses rows that it holds in its memory, and says nothing.
+    asked. `loses`: LiteLLM is known to lose rows then, and nobody can read that it did.
     """
 
     name: str
@@ -204,12 +204,6 @@ FAULTS = (
         disks.EMPTY,
         before=disks.SMALL_VAR,
         after=disks.LARGE_VAR,
-    ),
-    Fault(
-        "litellm: clock jumps 2 h ahead, and back",
-        clock.jump(2),
-        clock.jump(0),
-        before=clock.BEFORE,
-        after=clock.AFTER,
+        loses=True,
     ),
 )
