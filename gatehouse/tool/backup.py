@@ -62,11 +62,11 @@ def now(*, record: bool, no_verify: bool, begin_anew: bool, as_json: bool) -> No
         with _locked("backup now", patience), _moving(quiet=as_json) as moved:
             made = backup_make.make(settings, repository, say, moved=moved, begin_anew=begin_anew)
         say("forgetting what is older than the policy keeps")
-        backup_make.prune(settings, repository)
+        left = backup_make.forget(settings, repository)
         if not no_verify:
             say("reading a part of the repository again")
             backup_make.verify(repository)
-        backup_make.measure(repository)
+        backup_make.measure(repository, left)
     if as_json:
         show.emit(BackupMade(**vars(made)))
         return
@@ -136,8 +136,7 @@ def prune(*, as_json: bool) -> None:
     settings = here.settings()
     repository = restic.here(settings)
     with audited("backup prune"), show.busy("removing what no snapshot needs"):
-        backup_make.prune(settings, repository)
-        backup_make.measure(repository)
+        backup_make.measure(repository, backup_make.prune(settings, repository))
     found = backup_make.kept()["repository"]
     document = BackupPruned(snapshots=found["snapshots"], bytes=found["bytes"])
     if as_json:

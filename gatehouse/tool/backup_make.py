@@ -18,7 +18,7 @@ from gatehouse.settings import Settings
 from gatehouse.tool import dump, restic, stack
 from gatehouse.tool.errors import CannotLookError, ProblemError
 from gatehouse.tool.progress import human
-from gatehouse.tool.restic import Repository
+from gatehouse.tool.restic import NoRepositoryError, Repository
 from gatehouse.version import version
 
 NOUN = "backup"
@@ -97,20 +97,32 @@ def make(  # noqa: PLR0913 - three have a default
     return made
 
 
-def prune(settings: Settings, repository: Repository) -> None:
-    """Forget what the policy does not keep, and remove its data; raises `ProblemError`."""
+def forget(settings: Settings, repository: Repository) -> int:
+    """Forget what the policy does not keep, and remove its data; gives how many snapshots are left.
+
+    Each kind is kept by the policy for itself. Raises `ProblemError`.
+    """
     keep = {
         "daily": settings.backup_keep_daily,
         "weekly": settings.backup_keep_weekly,
         "monthly": settings.backup_keep_monthly,
     }
+    said = repository.run(
+        *("forget", "--host", restic.HOST, "--tag", restic.TAG, "--tag", restic.TAG_BEFORE),
+        *("--group-by", "host,tags", "--json", "--prune"),
+        *(f"--keep-{each}={number}" for each, number in keep.items() if number),
+    )
+    # What pruning says may follow.
+    groups = next((line for line in said.splitlines() if line.startswith("[")), "[]")
+    return sum(len(each.get("keep") or []) for each in json.loads(groups))
+
+
+def prune(settings: Settings, repository: Repository) -> int:
+    """As `forget`, and remove what broken-off backups have left, too."""
     repository.unlock()
-    for tag in (restic.TAG, restic.TAG_BEFORE):
-        repository.run(
-            *("forget", "--host", restic.HOST, "--tag", tag, "--group-by", "host,tags"),
-            *(f"--keep-{each}={number}" for each, number in keep.items() if number),
-        )
+    left = forget(settings, repository)
     repository.run("prune")
+    return left
 
 
 def verify(repository: Repository, *, everything: bool = False) -> None:
@@ -139,18 +151,21 @@ def verify(repository: Repository, *, everything: bool = False) -> None:
         )
 
 
-def measure(repository: Repository) -> None:
+def measure(repository: Repository, snapshots: int) -> None:
     """Remember how many snapshots there are, and how large the repository is."""
-    snapshots = repository.snapshots()
-    stats = repository.document("stats", "--mode", "raw-data")
+    local = repository.local
+    if local:
+        size = sum(path.stat().st_size for path in local.rglob("*") if path.is_file())
+    else:
+        size = int(repository.document("stats", "--mode", "raw-data")["total_size"])
     known = kept().get("repository") or {}
     remember(
         repository={
             **known,
             "location": repository.location,
             "at": time.time(),
-            "snapshots": len(snapshots),
-            "bytes": int(stats["total_size"]),
+            "snapshots": snapshots,
+            "bytes": size,
         }
     )
 
@@ -209,7 +224,7 @@ def _existing(path: Path) -> Path:
 def _prepared(repository: Repository, say: Say, *, begin_anew: bool) -> None:
     """Have a repository: the one that is known, or a first one."""
     known = kept().get("repository") or {}
-    if repository.there():
+    with suppress(NoRepositoryError):
         repository.unlock()
         if not known.get("id"):
             remember(repository={"location": repository.location, "id": repository.id()})
@@ -228,7 +243,7 @@ def _prepared(repository: Repository, say: Say, *, begin_anew: bool) -> None:
 
 def _collect(target: Path) -> dict[str, int]:
     """Write the dump and what it takes to know it; gives the rows in it."""
-    rows = dump.dump(target / DUMP, compress=False)
+    rows = dump.dump(target / DUMP, staged=True)
     roles = stack.docker(
         *("exec", stack.container("postgres")),
         *("pg_dumpall", "-U", "litellm", "--globals-only"),

@@ -14,14 +14,14 @@ from gatehouse.settings import Settings
 from gatehouse.tool import backup_make, dump, here, restic, rotation, scratch, show
 from gatehouse.tool.audited import audited
 from gatehouse.tool.backup_documents import DrillDone
-from gatehouse.tool.backup_make import DUMP, GLOBALS, MANIFEST, WORK, Say
+from gatehouse.tool.backup_make import MANIFEST, WORK, Say
 from gatehouse.tool.errors import ProblemError
 from gatehouse.tool.lock import alone
 from gatehouse.tool.progress import human
 from gatehouse.tool.restic import Repository
+from gatehouse.tool.unpack import unpack
 
 NOUN = "drill"
-FOLDER = restic.FOLDER / "drill"
 SALT = here.SECRETS / "salt_key"
 _LOCK = Path("/run/gatehouse/drill.lock")
 _DATABASE = "drill"
@@ -85,22 +85,18 @@ def tried(settings: Settings, repository: Repository, say: Say) -> DrillDone:
     manifest = manifest_of(repository, snapshot)
     size = int(manifest["dump_bytes"])
     docker = _DOCKER if _DOCKER.exists() else Path("/")
-    backup_make.room([(restic.FOLDER, size), (docker, _TIMES * size)], settings.backup_reserve_mib)
-    with backup_make.folder(FOLDER) as folder:
-        say(f"fetching {human(size)} of snapshot {found['short_id']}")
-        repository.fetch(snapshot, WORK / DUMP, folder / DUMP)
-        salt = SecretStr(repository.read(snapshot, SALT).decode().strip())
-        for path in map(Path, found["paths"]):
-            # The dump is read already, and is the largest by far.
-            repository.readable(snapshot, path / GLOBALS if path == WORK else path)
-        say("restoring it into a scratch database")
-        with scratch.server(settings) as server:
-            dump.fill(folder / DUMP, _DATABASE, server=server)
-            rows = dump.counts(_DATABASE, server=server)
-            if missing := differing(manifest["rows"], rows):
-                raise ProblemError(f"snapshot {found['short_id']} lacks rows: {missing}")
-            say("opening stored credentials with its salt key")
-            credentials = scratch.opened(settings, salt, _DATABASE, server=server)
+    backup_make.room([(docker, _TIMES * size)], settings.backup_reserve_mib)
+    with scratch.server(settings) as server:
+        say(f"restoring {human(size)} of snapshot {found['short_id']} into a scratch database")
+        files = unpack(repository, snapshot, _DATABASE, server=server)
+        rows = dump.counts(_DATABASE, server=server)
+        if missing := differing(manifest["rows"], rows):
+            raise ProblemError(f"snapshot {found['short_id']} lacks rows: {missing}")
+        say("opening stored credentials with its salt key")
+        if SALT not in files:
+            raise ProblemError(f"snapshot {found['short_id']} holds no salt key")
+        salt = SecretStr(files[SALT].decode().strip())
+        credentials = scratch.opened(settings, salt, _DATABASE, server=server)
     return DrillDone(
         snapshot=str(found["short_id"]),
         made=datetime.fromisoformat(str(found["time"])).timestamp(),

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,6 +34,10 @@ TABLES = {
 }
 LOADING, REPLACED = "_loading", "_replaced"
 _ROLE = "litellm"
+# Nobody asks a database that is being filled, so no statement of it waits for the disk: the swap
+# does, and with it all that came before.
+_QUICK = "-c synchronous_commit=off -c maintenance_work_mem=256MB"
+_CHUNK = 2**20
 _SWAPS = 3
 _FULL = "no space left on device"
 _LOCK_SECONDS = 60
@@ -42,16 +47,17 @@ _TABLES = """SELECT coalesce(json_agg(table_name), '[]') FROM information_schema
 
 
 def dump(
-    target: Path, database: str = "litellm", *, server: str = "postgres", compress: bool = True
+    target: Path, database: str = "litellm", *, server: str = "postgres", staged: bool = False
 ) -> dict[str, int]:
     """Write a dump (0600) that `pg_restore` can read; gives `counts` of the very same moment.
 
-    `target` appears whole or not at all. Without compression the same rows are the same bytes in
-    the next dump, which is what a backup that keeps differences wants. Raises `ProblemError`.
+    `target` appears whole or not at all. `staged`: for a backup that compresses, keeps differences
+    and outlives it; so the same rows are the same bytes, and the disk is not waited for. Raises
+    `ProblemError`.
     """
     part = target.with_name(f"{target.name}.part")
     part.unlink(missing_ok=True)
-    level = "1" if compress else "0"
+    level = "0" if staged else "1"
     try:
         with _snapshot(database, server) as (snapshot, counted):
             handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -62,7 +68,8 @@ def dump(
                     *(f"--snapshot={snapshot}", f"--lock-wait-timeout={_LOCK_SECONDS}s"),
                     into=file,
                 )
-                os.fsync(handle)
+                if not staged:
+                    os.fsync(handle)
         _listed(part, server)
         part.replace(target)
     except ProblemError as error:
@@ -77,26 +84,37 @@ def dump(
     return counted
 
 
-def load(
-    source: Path, database: str = "litellm", *, server: str = "postgres", keep: bool = False
-) -> None:
+def load(source: Path, database: str = "litellm", *, server: str = "postgres") -> None:
     """Put a dump in the place of the database; whoever calls has stopped LiteLLM.
 
     It is restored into a new database beside the old one, whose name it takes in one transaction
     when it is whole; only then the old one is dropped. Raises `ProblemError`: nothing has changed.
-    `keep`: the old one stays for `put_back` until `forget`.
     """
-    loading, old = database + LOADING, database + REPLACED
+    with beside(database, server=server) as loading, _opened(source) as file:
+        fill(file, loading, server=server)
+        swap(database, server=server)
+
+
+@contextmanager
+def beside(database: str = "litellm", *, server: str = "postgres") -> Iterator[str]:
+    """Give the name of a database to fill, for `swap`; it goes where it did not come to that."""
+    loading = database + LOADING
     # What a load that was killed has left.
-    drop(old, server=server)
+    drop(database + REPLACED, server=server)
     try:
-        fill(source, loading, server=server)
-        _swap(loading, database, old, server, keep=keep)
-    except BaseException:
+        yield loading
+    finally:
         # A server that is gone is told of by the first error.
         with suppress(ProblemError):
             drop(loading, server=server)
-        raise
+
+
+def swap(database: str = "litellm", *, server: str = "postgres", keep: bool = False) -> None:
+    """Have what was filled `beside` the database take its place; raises `ProblemError`.
+
+    `keep`: the old one stays for `put_back` until `forget`.
+    """
+    _swap(database + LOADING, database, database + REPLACED, server, keep=keep)
 
 
 def put_back(database: str = "litellm", *, server: str = "postgres") -> None:
@@ -112,21 +130,39 @@ def forget(database: str = "litellm", *, server: str = "postgres") -> None:
     drop(database + REPLACED, server=server)
 
 
-def fill(source: Path, database: str, *, server: str = "postgres") -> None:
+def fill(source: IO[bytes], database: str, *, server: str = "postgres") -> None:
     """Restore a dump into a new database of that name; one that is there goes first.
 
     Raises `ProblemError`; what was restored until then is left for the caller to drop.
     """
     drop(database, server=server)
     _sql(f'CREATE DATABASE "{database}" OWNER {_ROLE} TEMPLATE template0', server)
-    with _opened(source) as file:
-        _inside(
-            server,
-            *("pg_restore", "-U", _ROLE, "-d", database, "--exit-on-error", "--format=custom"),
-            source=file,
-        )
+    _fed(
+        server,
+        *("pg_restore", "-U", _ROLE, "-d", f"dbname={database} options='{_QUICK}'"),
+        *("--exit-on-error", "--format=custom"),
+        source=source,
+    )
     # The planner knows nothing of new tables until somebody has looked at them.
     _sql("ANALYZE", server, database)
+
+
+def roles(globals_: str, *, server: str = "postgres") -> None:
+    """Make the roles that a dumped server had besides LiteLLM's own, where they are not."""
+    mine = (" litellm;", " litellm ")
+    lines = [
+        line
+        for line in globals_.splitlines()
+        if line.startswith(("CREATE ROLE", "ALTER ROLE", "GRANT"))
+        and not any(each in line for each in mine)
+    ]
+    if lines:
+        # A role that is there is an error to psql, and as it should be.
+        stack.docker(
+            *("exec", "-i", stack.container(server)),
+            *("psql", "-X", "-q", "-U", _ROLE, "-d", "postgres"),
+            text="\n".join(lines) + "\n",
+        )
 
 
 def drop(*databases: str, server: str = "postgres") -> None:
@@ -263,6 +299,33 @@ def _inside(
         raise _no_docker() from None
     if done.returncode:
         raise _refused(words[0], done.stderr.decode(errors="replace"))
+
+
+def _fed(server: str, *words: str, source: IO[bytes]) -> None:
+    """Run a command in the server's container that reads all of `source`."""
+    with tempfile.TemporaryFile() as complaints:
+        try:
+            process = subprocess.Popen(
+                [*_docker(server), *words],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=complaints,
+            )
+        except FileNotFoundError:
+            raise _no_docker() from None
+        with process:
+            assert process.stdin  # noqa: S101 - asked for above
+            try:
+                # Who reads no more says why.
+                with suppress(BrokenPipeError), process.stdin:
+                    shutil.copyfileobj(source, process.stdin, _CHUNK)
+            except BaseException:
+                process.kill()
+                raise
+        complaints.seek(0)
+        complaint = complaints.read().decode(errors="replace")
+    if process.returncode:
+        raise _refused(words[0], complaint)
 
 
 @contextmanager

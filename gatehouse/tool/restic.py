@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ _NO_REPOSITORY = (
 _PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "http_proxy", "https_proxy", "no_proxy")
 # Into so many parts it is read, one a day.
 PARTS = 7
+_CHUNK = 2**20
 
 Told = Callable[[dict[str, Any]], None]
 
@@ -66,7 +68,48 @@ class Repository:
         Raises `CannotLookError` where there is no restic, `NoRepositoryError`, and `ProblemError`
         with restic's own words.
         """
-        lines = []
+        lines: list[str] = []
+        with self._started(*words, lines=lines) as output:
+            for each in output:
+                line = each.decode(errors="replace")
+                if told and line.startswith("{"):
+                    told(json.loads(line))
+                else:
+                    lines.append(line)
+        return "".join(lines)
+
+    @contextmanager
+    def files(self, snapshot: str) -> Iterator[Iterator[tuple[Path, IO[bytes]]]]:
+        """Give each plain file of a snapshot with its content, which is to be read at once.
+
+        In one call: each takes half a second to open the repository. All of it is read, whoever
+        asks for how much: damage anywhere is noticed. Not `restic restore`: that wants to give
+        files to their owners, which the unit of a timer may not. Raises as `run` does.
+        """
+        whole = True
+        with self._started("dump", snapshot, "/") as output:
+            try:
+                with tarfile.open(fileobj=output, mode="r|", bufsize=_CHUNK) as tar:
+                    yield _members(tar)
+                    for _ in tar:
+                        pass
+            except tarfile.TarError:
+                # Where restic is the reason, it says why.
+                whole = False
+        if not whole:
+            raise ProblemError(f"snapshot {snapshot[:8]} cannot be read to its end")
+
+    def read(self, snapshot: str, path: Path) -> bytes:
+        """Give a file of a snapshot; raises as `run` does."""
+        with self._started("dump", snapshot, str(path)) as output:
+            return output.read()
+
+    @contextmanager
+    def _started(self, *words: str, lines: list[str] | None = None) -> Iterator[IO[bytes]]:
+        """Give what restic prints; raises as `run` does, when all of it was read.
+
+        `lines`: what was read so far, for a restic that complains there.
+        """
         # A file, not a pipe: nobody has to read it while the other one is read.
         with tempfile.TemporaryFile("w+", errors="replace") as complaints:
             try:
@@ -75,8 +118,6 @@ class Repository:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=complaints,
-                    text=True,
-                    errors="replace",
                     env=self._environment(),
                 )
             except FileNotFoundError:
@@ -87,57 +128,16 @@ class Repository:
             with process:
                 assert process.stdout  # noqa: S101 - asked for above
                 try:
-                    for line in process.stdout:
-                        if told and line.startswith("{"):
-                            told(json.loads(line))
-                        else:
-                            lines.append(line)
+                    yield process.stdout
+                    while process.stdout.read(_CHUNK):
+                        pass
                 except BaseException:
                     process.terminate()
                     raise
             complaints.seek(0)
             complaint = complaints.read()
         if process.returncode:
-            raise self._refused(words[0], complaint or "".join(lines))
-        return "".join(lines)
-
-    def fetch(self, snapshot: str, path: Path, target: Path) -> None:
-        """Write a file of a snapshot to `target`, for root only; raises as `run` does.
-
-        Not `restic restore`: that wants to give files to their owners, which the unit of a timer
-        may not.
-        """
-        handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            done = self._dumped(snapshot, path, file)
-        if done.returncode:
-            target.unlink()
-            raise self._refused("dump", done.stderr.decode(errors="replace"))
-
-    def read(self, snapshot: str, path: Path) -> bytes:
-        """Give a file of a snapshot, or a folder as a tar archive; raises as `run` does."""
-        done = self._dumped(snapshot, path, subprocess.PIPE)
-        if done.returncode:
-            raise self._refused("dump", done.stderr.decode(errors="replace"))
-        return done.stdout
-
-    def readable(self, snapshot: str, path: Path) -> None:
-        """Read a file or a folder of a snapshot to its end; raises as `run` does."""
-        done = self._dumped(snapshot, path, subprocess.DEVNULL)
-        if done.returncode:
-            raise self._refused("dump", done.stderr.decode(errors="replace"))
-
-    def _dumped(
-        self, snapshot: str, path: Path, into: IO[bytes] | int
-    ) -> "subprocess.CompletedProcess[bytes]":
-        return subprocess.run(
-            ["restic", "dump", snapshot, str(path)],
-            stdin=subprocess.DEVNULL,
-            stdout=into,
-            stderr=subprocess.PIPE,
-            env=self._environment(),
-            check=False,
-        )
+            raise self._refused(words[0], complaint or "".join(lines or []))
 
     def document(self, *words: str) -> Any:  # noqa: ANN401 - any JSON
         """Run restic with --json and read what it prints; raises as `run` does."""
@@ -164,14 +164,6 @@ class Repository:
             what = "several snapshots begin" if mine else "no snapshot begins"
             raise ProblemError(f"{what} with {wanted!r}: sudo gatehouse backup list")
         return mine[0]
-
-    def there(self) -> bool:
-        """Tell whether the repository exists and opens; raises as `run` does otherwise."""
-        try:
-            self.run("cat", "config")
-        except NoRepositoryError:
-            return False
-        return True
 
     def id(self) -> str:
         """Give what tells this repository from any other; raises as `run` does."""
@@ -211,6 +203,16 @@ class Repository:
         if "already locked" in low:
             return ProblemError(f"another restic is at work in {self.location}: {words}")
         return ProblemError(f"restic {word} failed: {words}")
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tuple[Path, IO[bytes]]]:
+    """Give the plain files of an archive by their paths on the host."""
+    for member in tar:
+        # Named from the root, with a slash or without, as restic's version has it.
+        path = Path("/", member.name)
+        file = tar.extractfile(member) if member.isreg() else None
+        if file and ".." not in path.parts:
+            yield path, file
 
 
 def here(settings: Settings) -> Repository:

@@ -60,9 +60,10 @@ def restore(  # noqa: PLR0913 - one for each option
     sudo gatehouse restore 1234abcd
     sudo gatehouse restore --to-empty-host --repository sftp:nas:/srv/backup <password.txt
 
-    In place: the present state is saved as a snapshot first; the database comes back, and the salt
-    key with it, without which stored credentials are lost. What was rotated since stays, unless
-    --secrets is given. If the gateway does not come up, the state from before serves again.
+    In place: the snapshot is loaded while the gateway goes on; then that stops, and the present
+    state is saved as a snapshot, too. The database comes back, and the salt key with it, without
+    which stored credentials are lost. What was rotated since stays, unless --secrets is given. If
+    the gateway does not come up, the state from before serves again.
 
     On a host that is new: deploy first, then restore. The same keys work, the web interface's
     password and the providers' keys are those of the snapshot.
@@ -82,7 +83,7 @@ def restore(  # noqa: PLR0913 - one for each option
             )
         size = int(manifest["dump_bytes"])
         _preview(found, manifest, present, as_json=as_json)
-        here.confirm("Restore it? The gateway is down meanwhile.", yes=yes)
+        here.confirm("Restore it? The gateway is down while it is switched.", yes=yes)
         plan = restore_make.Plan(
             snapshot=str(found["id"]),
             rows=manifest["rows"],
@@ -95,6 +96,11 @@ def restore(  # noqa: PLR0913 - one for each option
             if not as_json:
                 click.echo(f"  {line}")
 
+        def save() -> str:
+            say("saving the present state")
+            mine = restic.here(settings)
+            return backup_make.make(settings, mine, say, tag=restic.TAG_BEFORE).snapshot
+
         begin = time.monotonic()
         with (
             audited("restore", snapshot=str(found["short_id"])),
@@ -102,13 +108,9 @@ def restore(  # noqa: PLR0913 - one for each option
             rotation.endings_raise(),
         ):
             _room(settings, size)
-            saved = None
             # A new host has nothing to save, and the repository may be another host's own.
-            if not without_saving and not to_empty_host:
-                say("saving the present state")
-                mine = restic.here(settings)
-                saved = backup_make.make(settings, mine, say, tag=restic.TAG_BEFORE).snapshot
-            done = restore_make.carry_out(settings, source, plan, say)
+            spared = without_saving or to_empty_host
+            done = restore_make.carry_out(settings, source, plan, say, None if spared else save)
             if to_empty_host and source.location == settings.backup_repository:
                 # From now on this host adds to that repository.
                 word = SecretStr(source.password.read_text().strip())
@@ -120,7 +122,7 @@ def restore(  # noqa: PLR0913 - one for each option
         downtime_seconds=done.downtime_seconds,
         rows=done.rows,
         secrets=done.secrets,
-        saved=saved,
+        saved=done.saved,
     )
     if as_json:
         show.emit(document)
@@ -129,8 +131,8 @@ def restore(  # noqa: PLR0913 - one for each option
         f"snapshot {document.snapshot} serves, after {show.span(document.downtime_seconds)} "
         "without an answer"
     )
-    if saved:
-        click.echo(f"back to what was there before: sudo gatehouse restore {saved} --secrets")
+    if done.saved:
+        click.echo(f"back to what was there before: sudo gatehouse restore {done.saved} --secrets")
 
 
 @contextmanager
@@ -191,8 +193,7 @@ def _litellm(manifest: dict[str, object]) -> str:
 
 
 def _room(settings: Settings, size: int) -> None:
-    """Refuse where neither the dump nor a second database has room; raises `ProblemError`."""
+    """Refuse where a second database has no room; raises `ProblemError`."""
     backup_make.room(
-        [(restic.FOLDER, size), (restore_make.DOCKER, restore_make.TIMES * size)],
-        settings.backup_reserve_mib,
+        [(restore_make.DOCKER, restore_make.TIMES * size)], settings.backup_reserve_mib
     )

@@ -1,25 +1,23 @@
-"""Putting a snapshot in force: fetched whole first, then switched, proven, or put back."""
+"""Putting a snapshot in force: loaded whole first, then switched, proven, or put back."""
 
-import io
 import os
 import subprocess
-import tarfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import SecretStr
 
 from gatehouse.checks import every
 from gatehouse.settings import Settings
-from gatehouse.tool import backup_make, checking, dump, here, restic, rotation, scratch, stack
-from gatehouse.tool.backup_make import DUMP, GLOBALS, WORK, Say
+from gatehouse.tool import backup_make, checking, dump, here, rotation, scratch, stack
+from gatehouse.tool.backup_make import Say
 from gatehouse.tool.doors import DOORS
 from gatehouse.tool.errors import CannotLookError, ProblemError
 from gatehouse.tool.restic import Repository
+from gatehouse.tool.unpack import unpack
 
-FOLDER = restic.FOLDER / "restore"
 DOCKER = Path("/var/lib/docker")
 # The new database stands beside the old one for a while.
 TIMES = 3
@@ -57,22 +55,33 @@ class Done:
     rows: dict[str, int]
     data_seconds: float
     downtime_seconds: float
-    secrets: list[str] = field(default_factory=list)
+    secrets: list[str]
+    saved: str | None
 
 
-def carry_out(settings: Settings, source: Repository, plan: Plan, say: Say) -> Done:
-    """Put a snapshot in force, and prove it; raises `ProblemError` with the old state in force."""
+def carry_out(
+    settings: Settings, source: Repository, plan: Plan, say: Say, save: Callable[[], str] | None
+) -> Done:
+    """Put a snapshot in force, and prove it; raises `ProblemError` with the old state in force.
+
+    `save` saves the present state, when nobody adds to it any more; gives its snapshot.
+    """
     data = time.monotonic()
-    with backup_make.folder(FOLDER) as folder:
-        say("fetching the snapshot")
-        source.fetch(plan.snapshot, WORK / DUMP, folder / DUMP)
-        source.fetch(plan.snapshot, WORK / GLOBALS, folder / GLOBALS)
-        secrets = _secrets(source, plan)
-        files = _files(source, plan)
+    with dump.beside() as database:
+        say("loading the snapshot beside the database")
+        found = unpack(source, plan.snapshot, database)
+        secrets = _secrets(found, plan)
+        files = _files(found, plan)
         old = {path: _value(path) for path in secrets}
         begin = time.monotonic()
         try:
-            _switch(folder, secrets, say)
+            say("stopping litellm: open answers are finished first")
+            stack.docker("stop", stack.container("litellm"))
+            saving = time.monotonic()
+            saved = save() if save else None
+            data += time.monotonic() - saving
+            say("switching to the database that was loaded")
+            _switch(secrets)
             data = time.monotonic() - data
             if plan.migrate:
                 _migrate(settings, say)
@@ -87,63 +96,39 @@ def carry_out(settings: Settings, source: Repository, plan: Plan, say: Say) -> D
         dump.forget()
         for path, content in files.items():
             _write(path, content)
-    return Done(
-        rows, round(data, 1), downtime, [str(path.relative_to(here.SECRETS)) for path in secrets]
-    )
+    names = [str(path.relative_to(here.SECRETS)) for path in secrets]
+    return Done(rows, round(data, 1), downtime, names, saved)
 
 
-def _secrets(source: Repository, plan: Plan) -> dict[Path, SecretStr]:
+def _secrets(found: Mapping[Path, bytes], plan: Plan) -> dict[Path, SecretStr]:
     """Give the secrets of the snapshot that are to come back and differ: path → value."""
-    found = {}
-    for name, content in _members(source, plan.snapshot, here.SECRETS).items():
-        wanted = name == SALT or (
-            plan.all_secrets and (name in KNOWN or name.startswith(f"{_PROVIDERS}/"))
-        )
-        path = here.SECRETS / name
+    wanted = {}
+    for path, content in found.items():
+        if not path.is_relative_to(here.SECRETS):
+            continue
+        name = str(path.relative_to(here.SECRETS))
+        known = name in KNOWN or name.startswith(f"{_PROVIDERS}/")
         value = SecretStr(content.decode().strip())
-        if wanted and _value(path) != value:
-            found[path] = value
-    return found
+        if (name == SALT or (plan.all_secrets and known)) and _value(path) != value:
+            wanted[path] = value
+    return wanted
 
 
-def _files(source: Repository, plan: Plan) -> dict[Path, bytes]:
+def _files(found: Mapping[Path, bytes], plan: Plan) -> dict[Path, bytes]:
     """Give what else a host that is new needs: path → content."""
     if not plan.folders:
         return {}
-    found = {
-        _KEYS / name: content
-        for name, content in _members(source, plan.snapshot, _KEYS).items()
-        if "/" not in name
+    return {
+        path: content
+        for path, content in found.items()
+        if path.parent == _KEYS or path == _DECLARED
     }
-    folder = _members(source, plan.snapshot, _DECLARED.parent)
-    if declared := folder.get(_DECLARED.name):
-        found[_DECLARED] = declared
-    return found
 
 
-def _members(source: Repository, snapshot: str, folder: Path) -> dict[str, bytes]:
-    """Give the plain files of a folder in a snapshot, by their path in it."""
-    archive = source.read(snapshot, folder)
-    found = {}
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        for member in tar:
-            # restic names them from the root or from the folder, as its version has it.
-            name = PurePosixPath("/", member.name)
-            inside = name.relative_to(folder) if name.is_relative_to(folder) else name
-            file = tar.extractfile(member) if member.isreg() else None
-            if file and ".." not in inside.parts:
-                found[str(inside).lstrip("/")] = file.read()
-    return found
-
-
-def _switch(folder: Path, secrets: Mapping[Path, SecretStr], say: Say) -> None:
+def _switch(secrets: Mapping[Path, SecretStr]) -> None:
     """Put the data in force; LiteLLM is stopped and stays so."""
-    say("stopping litellm: open answers are finished first")
-    stack.docker("stop", stack.container("litellm"))
-    say("loading the database")
-    _roles(folder / GLOBALS)
     # The present one stays beside it until the new one has proved itself.
-    dump.load(folder / DUMP, keep=True)
+    dump.swap(keep=True)
     for path, value in secrets.items():
         rotation.write(path, value)
 
@@ -216,24 +201,6 @@ def _back(settings: Settings, old: Mapping[Path, SecretStr | None]) -> None:
             else:
                 rotation.write(path, value)
         _start(settings, lambda _line: None)
-
-
-def _roles(source: Path) -> None:
-    """Make the roles that the snapshot's server had besides LiteLLM's own, where they are not."""
-    mine = (" litellm;", " litellm ")
-    lines = [
-        line
-        for line in source.read_text().splitlines()
-        if line.startswith(("CREATE ROLE", "ALTER ROLE", "GRANT"))
-        and not any(m in line for m in mine)
-    ]
-    if lines:
-        # A role that is there is an error to psql, and as it should be.
-        stack.docker(
-            *("exec", "-i", stack.container("postgres")),
-            *("psql", "-X", "-q", "-U", "litellm", "-d", "postgres"),
-            text="\n".join(lines) + "\n",
-        )
 
 
 def _value(path: Path) -> SecretStr | None:

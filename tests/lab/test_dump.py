@@ -39,7 +39,7 @@ def folder(workstation: Workstation) -> Iterator[str]:
 def test_database_comes_back_as_it_was(workstation: Workstation, folder: str) -> None:
     """What is dumped from the running gateway is loaded again with every row, and nothing beside."""
     counted = json.loads(
-        run(workstation, f"print(json.dumps(dump.dump(Path('{folder}/all'), compress=False)))")
+        run(workstation, f"print(json.dumps(dump.dump(Path('{folder}/all'), staged=True)))")
     )
     assert counted["users"] >= 1
     assert workstation.exec(f"stat -c '%a %U' {folder}/*").stdout == "600 root\n"
@@ -58,7 +58,7 @@ def test_database_comes_back_as_it_was(workstation: Workstation, folder: str) ->
 
 def test_damaged_dump_changes_nothing(workstation: Workstation, folder: str) -> None:
     """A dump that ends in the middle is refused, and the database is the one from before."""
-    run(workstation, f"dump.dump(Path('{folder}/all'), compress=False)")
+    run(workstation, f"dump.dump(Path('{folder}/all'), staged=True)")
     assert run(workstation, f"dump.load(Path('{folder}/all'), '{COPY}')") == ""
     sql(workstation, "CREATE TABLE mine (a int); INSERT INTO mine VALUES (7)", COPY)
     workstation.exec(f"head -c $(($(stat -c %s {folder}/all) * 2 / 3)) {folder}/all >{folder}/half")
@@ -72,7 +72,7 @@ def test_full_disk_leaves_no_half_dump(workstation: Workstation, folder: str) ->
     """Where the dump does not fit it fails, and says why."""
     workstation.exec(f"mount -t tmpfs -o size=64k none {folder}")
     try:
-        said = run(workstation, f"dump.dump(Path('{folder}/all'), compress=False)")
+        said = run(workstation, f"dump.dump(Path('{folder}/all'), staged=True)")
         assert "ProblemError" in said
         assert "no space left on device" in said.lower()
         assert workstation.exec(f"ls -A {folder}").stdout == ""

@@ -1,6 +1,8 @@
 """Backups: what is judged good, what restic is told, and what never is shown."""
 
+import io
 import os
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -165,14 +167,61 @@ def test_refusal_is_told_in_words(
 
 def test_policy_is_what_the_settings_say(played: Path) -> None:
     """Snapshots of a renamed host are not kept for ever: host and tags are what is grouped."""
-    backup_make.prune(settings(backup_keep_weekly=0), Repository("/srv/backups"))
+    groups = '[{"keep":[{"id":"aa"},{"id":"bb"}]},{"keep":[{"id":"cc"}]},{"keep":null}]'
+    (played / "forget").write_text(f"echo '{groups}'; echo 'repository contains 3 packs'")
+    assert backup_make.prune(settings(backup_keep_weekly=0), Repository("/srv/backups")) == 3
     calls = (played / "calls").read_text().splitlines()
     assert calls[0] == "unlock"
     assert calls[1] == (
-        "forget --host gatehouse --tag gatehouse --group-by host,tags --keep-daily=7 "
-        "--keep-monthly=3"
+        "forget --host gatehouse --tag gatehouse --tag before-restore --group-by host,tags --json "
+        "--prune --keep-daily=7 --keep-monthly=3"
     )
     assert calls[-1] == "prune"
+
+
+def archived(folder: Path, **contents: str) -> str:
+    """Give the shell that prints an archive, as restic does of a snapshot."""
+    with tarfile.open(folder / "archive", mode="w") as tar:
+        for name, content in contents.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content.encode()))
+    return f"cat {folder}/archive"
+
+
+def test_snapshot_is_read_in_one_pass(played: Path) -> None:
+    """Each file by its path on the host, named from the root or from it; nothing from outside."""
+    contents = {"etc/a": "one", "/var/b": "two" * 10**6, "../../c": "three"}
+    (played / "dump").write_text(archived(played, **contents))
+    with Repository("/srv/backups").files("aa11") as files:
+        found = {str(path): file.read().decode() for path, file in files}
+    assert found == {"/etc/a": "one", "/var/b": "two" * 10**6}
+    assert (played / "calls").read_text() == "dump aa11 /\n"
+
+
+@pytest.mark.parametrize(
+    ("ending", "told"),
+    [
+        ("echo 'pack 1234 is damaged' >&2; exit 1", "restic dump failed: pack 1234 is damaged"),
+        ("exit 0", "snapshot aa11 cannot be read to its end"),
+    ],
+)
+def test_snapshot_that_ends_in_the_middle_is_no_snapshot(
+    played: Path, ending: str, told: str
+) -> None:
+    """Who reads it is told why, also where it was in the middle of a file."""
+    whole = archived(played, **{"etc/a": "one", "var/b": "two" * 10**6})
+    (played / "dump").write_text(f"{whole} | head -c 50000; {ending}")
+    with pytest.raises(ProblemError, match=told), Repository("/srv").files("aa11") as files:
+        [file.read() for _, file in files]
+
+
+def test_damage_behind_what_is_asked_for_is_noticed(played: Path) -> None:
+    """A snapshot is read to its end, and so is what restic says."""
+    whole = archived(played, **{"etc/a": "one", "var/b": "two"})
+    (played / "dump").write_text(f"{whole}; echo 'pack 1234 is damaged' >&2; exit 1")
+    with pytest.raises(ProblemError, match="is damaged"), Repository("/srv").files("a") as files:
+        next(files)[1].read()
 
 
 def test_every_part_is_read_within_a_week(played: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +243,7 @@ def test_every_part_is_read_within_a_week(played: Path, monkeypatch: pytest.Monk
 
 def test_repository_that_is_gone_is_not_made_anew(tmp_path: Path, played: Path) -> None:
     """A disk that is not mounted gets no second repository behind the operator's back."""
-    (played / "cat").write_text("echo 'Fatal: unable to open config file' >&2; exit 10")
+    (played / "unlock").write_text("echo 'Fatal: unable to open config file' >&2; exit 10")
     backup_make.remember(repository={"location": "/mnt/disk/backups", "id": "1"})
     with pytest.raises(ProblemError, match="is gone: mount its disk"):
         backup_make.make(settings(), Repository("/mnt/disk/backups"), lambda _line: None)

@@ -79,7 +79,7 @@ def test_dump_that_does_not_fit_names_the_file_and_what_is_free(
 def test_dump_takes_the_place_of_what_a_killed_one_left(tmp_path: Path) -> None:
     """A part that lies there is no obstacle."""
     (tmp_path / "litellm.dump.part").write_text("half")
-    dump.dump(tmp_path / "litellm.dump", compress=False)
+    dump.dump(tmp_path / "litellm.dump", staged=True)
     assert not (tmp_path / "litellm.dump.part").exists()
 
 

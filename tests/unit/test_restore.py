@@ -1,16 +1,21 @@
 """What of a snapshot comes back, and what stays the host's own."""
 
 import io
-import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 from click.testing import CliRunner
 
-from gatehouse.tool import here, restore_make
+from gatehouse.tool import dump, here, restore_make
+from gatehouse.tool.backup_make import DUMP, GLOBALS, WORK
+from gatehouse.tool.errors import ProblemError
 from gatehouse.tool.restic import Repository
 from gatehouse.tool.restore import restore
 from gatehouse.tool.restore_make import Plan
+from gatehouse.tool.unpack import unpack
 
 SAVED = {
     "salt_key": "sk-salt-then",
@@ -21,28 +26,6 @@ SAVED = {
     "backup_password": "then",
     "providers/OLLAMA_API_KEY": "then",
 }
-
-
-class Saved(Repository):
-    """A snapshot whose folders are archives, as restic gives them."""
-
-    prefix = ""
-
-    def read(self, snapshot: str, path: Path) -> bytes:  # noqa: ARG002 - the signature of what it plays
-        """Give a folder."""
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as tar:
-            for name, value in {**SAVED, "../../escape": "x"}.items():
-                info = tarfile.TarInfo(f"{str(path).lstrip('/')}/{name}" if self.prefix else name)
-                info.size = len(value)
-                tar.addfile(info, io.BytesIO(value.encode()))
-        return buffer.getvalue()
-
-
-class FromRoot(Saved):
-    """The same, named from the root: restic's versions differ."""
-
-    prefix = "yes"
 
 
 @pytest.fixture(autouse=True)
@@ -61,19 +44,23 @@ def plan(*, everything: bool) -> Plan:
     return Plan("aa11", {}, all_secrets=everything, folders=False, migrate=False)
 
 
-@pytest.mark.parametrize("kind", [Saved, FromRoot])
-def test_salt_key_comes_back_and_rotated_ones_stay(kind: type[Saved], present: Path) -> None:
+def saved(folder: Path) -> dict[Path, bytes]:
+    """Give the files of a snapshot."""
+    secrets = {folder / name: value.encode() for name, value in SAVED.items()}
+    return secrets | {folder.parent / "salt_key": b"of somebody else"}
+
+
+def test_salt_key_comes_back_and_rotated_ones_stay(present: Path) -> None:
     """In place: what stored credentials need, and nothing that was rotated since."""
-    found = restore_make._secrets(kind("/srv/backups"), plan(everything=False))  # noqa: SLF001
+    found = restore_make._secrets(saved(present), plan(everything=False))  # noqa: SLF001
     assert {path.relative_to(present): v.get_secret_value() for path, v in found.items()} == {
         Path("salt_key"): "sk-salt-then"
     }
 
 
-@pytest.mark.parametrize("kind", [Saved, FromRoot])
-def test_new_host_is_known_by_the_same_secrets(kind: type[Saved], present: Path) -> None:
+def test_new_host_is_known_by_the_same_secrets(present: Path) -> None:
     """Clients and people need theirs; what the parts tell each other is the host's own."""
-    found = restore_make._secrets(kind("/srv/backups"), plan(everything=True))  # noqa: SLF001
+    found = restore_make._secrets(saved(present), plan(everything=True))  # noqa: SLF001
     assert {str(path.relative_to(present)) for path in found} == {
         "salt_key",
         "master_key",
@@ -82,22 +69,55 @@ def test_new_host_is_known_by_the_same_secrets(kind: type[Saved], present: Path)
     assert "sk-then" not in repr(found)
 
 
-def test_roles_of_others_come_back_and_litellms_own_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its password is the host's, not the snapshot's."""
+def test_new_host_gets_delivered_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what was ever declared; in place it has them."""
+    monkeypatch.setattr(restore_make, "_KEYS", Path("/keys"))
+    monkeypatch.setattr(restore_make, "_DECLARED", Path("/state/declared.json"))
+    wanted = {Path("/keys/ci"): b"1", Path("/state/declared.json"): b"{}"}
+    found = wanted | {Path("/keys/old/ci"): b"2", Path("/state/keys.json"): b"{}"}
+    new = Plan("aa11", {}, all_secrets=True, folders=True, migrate=False)
+    assert restore_make._files(found, new) == wanted  # noqa: SLF001
+    assert restore_make._files(found, plan(everything=True)) == {}  # noqa: SLF001
+
+
+class Saved(Repository):
+    """A snapshot with files in this order."""
+
+    def __init__(self, *files: tuple[str, str]) -> None:
+        """Hold them: path and content."""
+        super().__init__("/srv/backups")
+        object.__setattr__(self, "held", files)
+
+    @contextmanager
+    def files(self, snapshot: str) -> Iterator[Iterator[tuple[Path, IO[bytes]]]]:  # noqa: ARG002 - the signature of what it plays
+        """Give them."""
+        held: tuple[tuple[str, str], ...] = self.held  # type: ignore[attr-defined]
+        yield ((Path(path), io.BytesIO(content.encode())) for path, content in held)
+
+
+def test_snapshot_is_unpacked_with_the_roles_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dump goes to the server, the roles of others before it; LiteLLM's own stays the host's."""
     told: list[str] = []
-    monkeypatch.setattr(
-        restore_make.stack, "docker", lambda *_words, text="": told.append(text) or ""
-    )
-    dumped = tmp_path / "globals.sql"
-    dumped.write_text(
+    monkeypatch.setattr(dump.stack, "docker", lambda *_words, text="": told.append(text) or "")
+    monkeypatch.setattr(dump, "fill", lambda file, name, **_: told.append(f"{name} {file.read()}"))
+    roles = (
         "SET default_transaction_read_only = off;\nCREATE ROLE grafana;\n"
         "ALTER ROLE grafana WITH LOGIN PASSWORD 'x';\nCREATE ROLE litellm;\n"
         "ALTER ROLE litellm WITH SUPERUSER PASSWORD 'y';\n"
     )
-    restore_make._roles(dumped)  # noqa: SLF001
-    assert told == ["CREATE ROLE grafana;\nALTER ROLE grafana WITH LOGIN PASSWORD 'x';\n"]
+    held = ((f"{WORK}/{GLOBALS}", roles), (f"{WORK}/{DUMP}", "PGDMP"), ("/var/z", "1"))
+    found = unpack(Saved(("/etc/a", "2"), *held), "aa11", "beside")
+    assert told == [
+        "CREATE ROLE grafana;\nALTER ROLE grafana WITH LOGIN PASSWORD 'x';\n",
+        "beside b'PGDMP'",
+    ]
+    assert found.keys() == {Path("/etc/a"), WORK / GLOBALS, Path("/var/z")}
+
+
+def test_snapshot_without_a_dump_is_refused() -> None:
+    """Nothing is switched to an empty database."""
+    with pytest.raises(ProblemError, match="snapshot aa11 holds no dump of the database"):
+        unpack(Saved(("/etc/a", "2")), "aa11", "beside")
 
 
 def test_only_root_restores(monkeypatch: pytest.MonkeyPatch) -> None:
