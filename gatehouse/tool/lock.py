@@ -24,7 +24,7 @@ _POLL_SECONDS = 0.1
 
 
 @contextmanager
-def held(action: str) -> Iterator[None]:
+def held(action: str, patience_seconds: float | None = None) -> Iterator[None]:
     """Hold the lock; `action` is the command, without values that are secret.
 
     Raises `ProblemError` that names the holder where somebody else has it, `CannotLookError` where
@@ -36,7 +36,7 @@ def held(action: str) -> Iterator[None]:
     except PermissionError:
         raise CannotLookError(f"only root may do this: sudo gatehouse {action}") from None
     with file:
-        _take(file)
+        _take(file, _PATIENCE_SECONDS if patience_seconds is None else patience_seconds)
         _write(file, line(action, audit.actor(), os.environ.get(audit.CAME_FROM), os.getpid()))
         try:
             yield
@@ -83,8 +83,8 @@ def refusal(text: str) -> str:
     return f"{holder(text)} is under way on this host, nothing was touched: wait until it is done"
 
 
-def _take(file: TextIO) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+def _take(file: TextIO, patience_seconds: float) -> None:
+    deadline = time.monotonic() + patience_seconds
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -300,7 +300,8 @@ def main() -> None:
     3 when there is none to go back to.
     """
     if sys.argv[1:] == ["--boot"]:
-        _boot()
+        if MARKER.exists():
+            _boot()
         return
     sys.exit(_main(*sys.argv[1:]))
 

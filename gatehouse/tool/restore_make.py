@@ -11,7 +11,16 @@ from pydantic import SecretStr
 
 from gatehouse.checks import every
 from gatehouse.settings import Settings
-from gatehouse.tool import backup_make, checking, dump, here, rotation, scratch, stack
+from gatehouse.tool import (
+    backup_make,
+    checking,
+    dump,
+    here,
+    restore_back,
+    rotation,
+    scratch,
+    stack,
+)
 from gatehouse.tool.backup_make import Say
 from gatehouse.tool.doors import DOORS
 from gatehouse.tool.errors import CannotLookError, ProblemError
@@ -30,7 +39,6 @@ _DECLARED = Path("/var/lib/gatehouse/state/declared.json")
 _COMPONENTS = ("secrets", "postgres", "redis", "litellm")
 _SETTLE_SECONDS = 60
 _POLL_SECONDS = 3
-_FLUSH = 'REDISCLI_AUTH="$(cat /run/secrets/redis_password)" redis-cli --no-auth-warning flushall'
 
 
 @dataclass(frozen=True)
@@ -66,13 +74,15 @@ def carry_out(
 
     `save` saves the present state, when nobody adds to it any more; gives its snapshot.
     """
+    # What one that was killed has left.
+    restore_back.put_back(settings)
     data = time.monotonic()
     with dump.beside() as database:
         say("loading the snapshot beside the database")
         found = unpack(source, plan.snapshot, database)
         secrets = _secrets(found, plan)
         files = _files(found, plan)
-        old = {path: _value(path) for path in secrets}
+        restore_back.begin({path: _value(path) for path in secrets})
         begin = time.monotonic()
         try:
             say("stopping litellm: open answers are finished first")
@@ -85,11 +95,13 @@ def carry_out(
             data = time.monotonic() - data
             if plan.migrate:
                 _migrate(settings, say)
-            _start(settings, say)
+            say("starting litellm")
+            restore_back.serve(settings)
             rows = _prove(settings, plan, say)
+            restore_back.end()
         except BaseException as error:
             say("it did not work: putting the state from before back")
-            _back(settings, old)
+            restore_back.put_back(settings)
             reason = backup_make.words(error)
             raise ProblemError(f"the state from before serves again. {reason}") from error
         downtime = round(time.monotonic() - begin, 1)
@@ -131,14 +143,6 @@ def _switch(secrets: Mapping[Path, SecretStr]) -> None:
     dump.swap(keep=True)
     for path, value in secrets.items():
         rotation.write(path, value)
-
-
-def _start(settings: Settings, say: Say) -> None:
-    """Forget what was cached of another time, and serve."""
-    stack.docker("exec", stack.container("redis"), "sh", "-c", _FLUSH)
-    say("starting litellm")
-    stack.docker("start", stack.container("litellm"))
-    stack.wait_healthy("litellm", settings.litellm_start_timeout_seconds)
 
 
 def _migrate(settings: Settings, say: Say) -> None:
@@ -188,19 +192,6 @@ def _prove(settings: Settings, plan: Plan, say: Say) -> dict[str, int]:
         if time.monotonic() > deadline:
             raise ProblemError(f"checks fail: {'; '.join(failing)}")
         time.sleep(_POLL_SECONDS)
-
-
-def _back(settings: Settings, old: Mapping[Path, SecretStr | None]) -> None:
-    """Put the state from before back; raises `ProblemError` where not even that works."""
-    with rotation.endings_ignored():
-        stack.docker("stop", stack.container("litellm"))
-        dump.put_back()
-        for path, value in old.items():
-            if value is None:
-                path.unlink(missing_ok=True)
-            else:
-                rotation.write(path, value)
-        _start(settings, lambda _line: None)
 
 
 def _value(path: Path) -> SecretStr | None:

@@ -1,6 +1,7 @@
 """A backup comes back: in place, with the way back kept open, and on a host that is new."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from gatehouse.lab.settings import overrides
 from gatehouse.lab.workstation import Workstation
 from tests.deploying import deploy
 from tests.lab.conftest import failing
+from tests.lab.releases import busy
 from tests.lab.test_backup import FOLDER, document, forget
 from tests.lab.test_dump import sql
 from tests.lab.test_rotate import api
@@ -130,6 +132,47 @@ def test_restore_that_fails_leaves_the_state_from_before(
     last = json.loads(workstation.exec("gatehouse log --json -n 5").stdout)["entries"]
     assert ("restore", "failed") in [(each["action"], each["result"]) for each in last]
     api(workstation, "/user/delete", {"user_ids": ["restore-later"]})
+
+
+def test_killed_restore_is_taken_back_by_the_host(workstation: Workstation, snapshot: str) -> None:
+    """Nobody runs it again: the database from before serves, and nothing is left beside it."""
+    api(workstation, "/user/new", {"user_id": "restore-later", "auto_create_key": False})
+    databases = "SELECT datname FROM pg_database WHERE datname LIKE 'litellm%'"
+    workstation.exec(
+        "systemd-run --quiet --collect --unit killed "
+        f"gatehouse restore {snapshot} --yes --without-saving"
+    )
+    wait_for(lambda: "_replaced" in sql(workstation, databases, "postgres"), 120, "the switch")
+    workstation.exec("systemctl kill --signal=KILL killed")
+    begin = time.monotonic()
+    alive = "curl -sf -o /dev/null http://127.0.0.1:4000/health/liveliness"
+    wait_for(
+        lambda: (
+            sql(workstation, databases, "postgres") == "litellm"
+            and workstation.exec(alive, check=False).returncode == 0
+        ),
+        300,
+        "the gateway to serve from the database from before",
+    )
+    assert time.monotonic() - begin < 60 * busy()
+    assert asked(workstation) == 200
+    assert sql(
+        workstation, "SELECT user_id FROM \"LiteLLM_UserTable\" WHERE user_id = 'restore-later'"
+    )
+    wait_for(
+        lambda: (
+            workstation.exec(
+                "cat /run/gatehouse/deploy.lock; ls /etc/gatehouse/secrets/.restore", check=False
+            ).stdout
+            == ""
+        ),
+        60,
+        "the way back to end",
+    )
+    last = json.loads(workstation.exec("gatehouse log --json -n 5").stdout)["entries"]
+    assert ("way back", "ok") in [(each["action"], each["result"]) for each in last]
+    api(workstation, "/user/delete", {"user_ids": ["restore-later"]})
+    assert failing(workstation) == []
 
 
 def test_restore_asks_and_refuses(workstation: Workstation, snapshot: str) -> None:

@@ -8,14 +8,16 @@ from typing import IO
 
 import pytest
 from click.testing import CliRunner
+from pydantic import SecretStr
 
-from gatehouse.tool import dump, here, restore_make
+from gatehouse.tool import dump, here, restore_back, restore_make, rotation
 from gatehouse.tool.backup_make import DUMP, GLOBALS, WORK
 from gatehouse.tool.errors import ProblemError
 from gatehouse.tool.restic import Repository
 from gatehouse.tool.restore import restore
 from gatehouse.tool.restore_make import Plan
 from gatehouse.tool.unpack import unpack
+from tests.given import settings
 
 SAVED = {
     "salt_key": "sk-salt-then",
@@ -118,6 +120,34 @@ def test_snapshot_without_a_dump_is_refused() -> None:
     """Nothing is switched to an empty database."""
     with pytest.raises(ProblemError, match="snapshot aa11 holds no dump of the database"):
         unpack(Saved(("/etc/a", "2")), "aa11", "beside")
+
+
+def test_restore_that_was_broken_off_is_taken_back(
+    present: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Database and secrets from before, in this order, then LiteLLM; and only once."""
+    told: list[str] = []
+    unfinished = present / ".restore"
+    monkeypatch.setattr(restore_back, "UNFINISHED", unfinished)
+    monkeypatch.setattr(rotation, "write", lambda path, v: path.write_text(v.get_secret_value()))
+    monkeypatch.setattr(restore_back.subprocess, "run", lambda words, **_: told.append(words[0]))
+    monkeypatch.setattr(restore_back.stack, "docker", lambda *words: told.append(words[0]))
+    monkeypatch.setattr(restore_back.stack, "wait_healthy", lambda name, _: told.append(name))
+    monkeypatch.setattr(restore_back.dump, "put_back", lambda: told.append("database"))
+    monkeypatch.setattr(restore_back.dump, "drop", lambda name: told.append(f"drop {name}"))
+    restore_back.put_back(settings())
+    assert told == []
+    restore_back.begin({present / "salt_key": SecretStr("now"), present / "new": None})
+    (present / "salt_key").write_text("then")
+    (present / "new").write_text("then")
+    restore_back.put_back(settings())
+    assert told == [
+        *("systemd-run", "stop", "postgres", "redis", "database", "drop litellm_loading"),
+        *("exec", "start", "litellm"),
+    ]
+    assert (present / "salt_key").read_text() == "now"
+    assert not (present / "new").exists()
+    assert not unfinished.exists()
 
 
 def test_only_root_restores(monkeypatch: pytest.MonkeyPatch) -> None:
