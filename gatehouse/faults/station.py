@@ -95,6 +95,10 @@ def put_away(workstation: Workstation, progress: Progress) -> None:
     """Leave nothing of the run on the workstation, the key least of all."""
     units = f"steady liar slow greedy upstream-{PORT} upstream-{SPARE_PORT}"
     workstation.exec(f"systemctl stop {units}; rm -rf {FOLDER} /root/upstream.py", check=False)
+    # What the last fault has broken may still be on its way up.
+    deadline = time.monotonic() + HEAL_SECONDS
+    while not _healthy(workstation) and time.monotonic() < deadline:
+        time.sleep(1)
     workstation.exec("docker exec -i gatehouse-litellm-1 python3 -", text=API, check=False)
     if workstation.exec(_PSQL, text=_KEYS, check=False).stdout.strip() != "0":
         progress.say(f"the key {_ALIAS} is left on {workstation.name}: it is good for a day")
@@ -113,11 +117,14 @@ def healed(workstation: Workstation, model: str) -> float | None:
     """Wait until requests are answered and all services are healthy; give how long that took."""
     begin = time.monotonic()
     while time.monotonic() < begin + HEAL_SECONDS:
-        seen = workstation.exec(_HEALTH, check=False).stdout
-        if seen.split() == ["healthy"] * 3 and answers_once(workstation, model):
+        if _healthy(workstation) and answers_once(workstation, model):
             return time.monotonic() - begin
         time.sleep(1)
     return None
+
+
+def _healthy(workstation: Workstation) -> bool:
+    return workstation.exec(_HEALTH, check=False).stdout.split() == ["healthy"] * 3
 
 
 def start_load(workstation: Workstation, rate: float, model: str) -> None:
