@@ -12,7 +12,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
 PERIOD = r"^[1-9]\d{0,3}(s|m|h|d|mo)$"
 # LiteLLM's own words for sets of models.
 SPECIAL_MODELS = ("all-team-models", "all-proxy-models", "no-default-models")
-REPLACED = re.compile(r"@(new|\d{8}-\d{6})$")
+REPLACED = re.compile(r"@(new|\d{8}-\d{6}(\.\d{6})?)$")
 
 Role = Literal["internal_user", "internal_user_viewer", "proxy_admin", "proxy_admin_viewer"]
 

@@ -147,7 +147,8 @@ def _aside(  # noqa: PLR0913 - two have defaults
     seconds_ago: int = 0,
 ) -> None:
     """Name a key after the time, and let it end."""
-    stamp = datetime.fromtimestamp(time.time() - seconds_ago, UTC).strftime("%Y%m%d-%H%M%S")
+    # LiteLLM refuses an alias that is there: two rotations may fall into one second.
+    stamp = datetime.fromtimestamp(time.time() - seconds_ago, UTC).strftime("%Y%m%d-%H%M%S.%f")
     changes: dict[str, Any] = {
         "key_alias": f"{alias}@{stamp}",
         "metadata": {**key.metadata, MARK: mark or {}},

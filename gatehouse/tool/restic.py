@@ -37,6 +37,8 @@ _NO_REPOSITORY = (
     "repository does not exist",
     "is there a repository",
 )
+# A server that lets nobody in is asked about in the same words; what it answered stands among them.
+_NOT_LET_IN = ("unauthorized", "forbidden", "access denied", "access key")
 _PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "http_proxy", "https_proxy", "no_proxy")
 # Into so many parts it is read, one a day.
 PARTS = 7
@@ -197,6 +199,11 @@ class Repository:
                 which = "the one that was given"
             return ProblemError(
                 f"the repository {self.location} was made with another password than {which}"
+            )
+        if any(sign in low for sign in _NOT_LET_IN):
+            return ProblemError(
+                f"{self.location} does not let this host in: {words}: "
+                "sudo gatehouse backup credentials"
             )
         if any(sign in low for sign in _NO_REPOSITORY):
             return NoRepositoryError(f"there is no repository at {self.location}: {words}")

@@ -152,6 +152,11 @@ def test_password_is_in_a_file_and_in_no_command_line(played: Path) -> None:
     [
         ("Fatal: wrong password or no key found", ProblemError, "made with another password"),
         ("Fatal: unable to open config file: stat", NoRepositoryError, "there is no repository"),
+        (
+            "Fatal: unable to open config file: unexpected HTTP response (401): 401 Unauthorized",
+            ProblemError,
+            "does not let this host in",
+        ),
         ("Fatal: unable to create lock: already locked by PID 7", ProblemError, "another restic"),
         ('{"message_type":"exit_error","message":"Fatal: disk"}', ProblemError, "Fatal: disk"),
     ],
@@ -161,8 +166,10 @@ def test_refusal_is_told_in_words(
 ) -> None:
     """What restic says, old or new, becomes what to do."""
     (played / "check").write_text(f"echo '{words}' >&2; exit 1")
-    with pytest.raises(kind, match=told):
+    with pytest.raises(kind, match=told) as refused:
         Repository("/srv/backups").run("check")
+    # A repository is made only where there is none.
+    assert refused.type is kind
 
 
 def test_policy_is_what_the_settings_say(played: Path) -> None:
