@@ -55,7 +55,7 @@ SELECT 'keys', coalesce(json_agg(json_build_object(
     'limited', rpm_limit IS NOT NULL AND tpm_limit IS NOT NULL) ORDER BY key_alias), '[]')
     -- Neither sessions of the web interface, nor what a rotation has replaced.
     FROM "LiteLLM_VerificationToken" WHERE team_id IS DISTINCT FROM 'litellm-dashboard'
-    AND coalesce(key_alias, '') !~ '@(new|[0-9]{8}-[0-9]{6})$';
+    AND coalesce(key_alias, '') !~ '@(new|[0-9]{8}-[0-9]{6}([.][0-9]{6})?)$';
 SELECT 'admin', json_build_array(user_role) FROM "LiteLLM_UserTable"
     WHERE user_id = 'default_user_id';
 """
