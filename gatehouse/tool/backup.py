@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import click
 from pydantic import SecretStr
@@ -18,12 +18,11 @@ from gatehouse.tool.backup_documents import (
     BackupVerified,
     Snapshot,
 )
-from gatehouse.tool.errors import CannotLookError, ProblemError
+from gatehouse.tool.errors import CannotLookError
 from gatehouse.tool.progress import bar, human
 
 # A deploy that is under way at two in the morning is waited for.
 _PATIENCE_SECONDS = 20 * 60
-_POLL_SECONDS = 5
 _LONGEST = 16384
 
 
@@ -57,9 +56,9 @@ def now(*, record: bool, no_verify: bool, begin_anew: bool, as_json: bool) -> No
     settings = here.settings()
     repository = restic.here(settings)
     say = _quiet if as_json else _say
-    with audited("backup now"):
-        patience = _PATIENCE_SECONDS if record else 0
-        with _locked("backup now", patience), _moving(quiet=as_json) as moved:
+    with audited("backup now"), lock.repository("backup now"):
+        patience = _PATIENCE_SECONDS if record else None
+        with lock.held("backup now", patience), _moving(quiet=as_json) as moved:
             made = backup_make.make(settings, repository, say, moved=moved, begin_anew=begin_anew)
         say("forgetting what is older than the policy keeps")
         left = backup_make.forget(settings, repository)
@@ -117,7 +116,11 @@ def verify(*, everything: bool, as_json: bool) -> None:
     """Check the repository, and read a seventh of its data: another one every day."""
     here.be_root("backup verify")
     repository = restic.here(here.settings())
-    with audited("backup verify"), show.busy("reading the repository"):
+    with (
+        audited("backup verify"),
+        lock.repository("backup verify"),
+        show.busy("reading the repository"),
+    ):
         backup_make.verify(repository, everything=everything)
     found = backup_make.kept()["verify"]
     document = BackupVerified(part=found["part"], seconds=found["seconds"])
@@ -135,7 +138,11 @@ def prune(*, as_json: bool) -> None:
     here.be_root("backup prune")
     settings = here.settings()
     repository = restic.here(settings)
-    with audited("backup prune"), show.busy("removing what no snapshot needs"):
+    with (
+        audited("backup prune"),
+        lock.repository("backup prune"),
+        show.busy("removing what no snapshot needs"),
+    ):
         backup_make.measure(repository, backup_make.prune(settings, repository))
     found = backup_make.kept()["repository"]
     document = BackupPruned(snapshots=found["snapshots"], bytes=found["bytes"])
@@ -182,23 +189,6 @@ def credentials() -> None:
     with audited("backup credentials", names=names):
         rotation.write(restic.CREDENTIALS, SecretStr(text))
     click.echo(f"kept: {', '.join(names)}")
-
-
-@contextmanager
-def _locked(action: str, patience_seconds: float) -> Iterator[None]:
-    """Hold the host's lock; waits so long for somebody else who does. Raises `ProblemError`."""
-    deadline = time.monotonic() + patience_seconds
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(lock.held(action))
-            except ProblemError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(_POLL_SECONDS)
-            else:
-                break
-        yield
 
 
 @contextmanager

@@ -11,12 +11,11 @@ from pydantic import SecretStr
 
 from gatehouse import state
 from gatehouse.settings import Settings
-from gatehouse.tool import backup_make, dump, here, restic, rotation, scratch, show
+from gatehouse.tool import backup_make, dump, here, lock, restic, rotation, scratch, show
 from gatehouse.tool.audited import audited
 from gatehouse.tool.backup_documents import DrillDone
 from gatehouse.tool.backup_make import MANIFEST, WORK, Say
 from gatehouse.tool.errors import ProblemError
-from gatehouse.tool.lock import alone
 from gatehouse.tool.progress import human
 from gatehouse.tool.restic import Repository
 from gatehouse.tool.unpack import unpack
@@ -49,7 +48,12 @@ def drill(*, record: bool, as_json: bool) -> None:  # noqa: ARG001 - the timer's
         if not as_json:
             click.echo(f"  {line}")
 
-    with audited("drill"), alone(_LOCK, "drill"), rotation.endings_raise():
+    with (
+        audited("drill"),
+        lock.alone(_LOCK, "drill"),
+        lock.repository("drill"),
+        rotation.endings_raise(),
+    ):
         done = _remembered(settings, repository, say)
     if as_json:
         show.emit(done)

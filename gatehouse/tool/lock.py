@@ -8,40 +8,65 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
+
+import click
 
 from gatehouse import audit
 from gatehouse.tool import show
 from gatehouse.tool.errors import CannotLookError, ProblemError
 
 FILE = Path("/run/gatehouse/deploy.lock")
+# Of who reads or writes the repository of backups.
+REPOSITORY = Path("/run/gatehouse/repository.lock")
+_REPOSITORY_SECONDS = 3600.0
 # Who only looks whether it is free holds it for a moment.
 _PATIENCE_SECONDS = 2.0
 _POLL_SECONDS = 0.1
 
 
 @contextmanager
-def held(action: str, patience_seconds: float | None = None) -> Iterator[None]:
-    """Hold the lock; `action` is the command, without values that are secret.
+def held(
+    action: str, patience_seconds: float | None = None, file: Path | None = None
+) -> Iterator[None]:
+    """Hold the lock (`file`: another than the host's); `action` is the command, without secrets.
 
     Raises `ProblemError` that names the holder where somebody else has it, `CannotLookError` where
     the caller may not take it.
     """
+    path = file or FILE
     try:
-        FILE.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        file = FILE.open("a+")
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        opened = path.open("a+")
     except PermissionError:
         raise CannotLookError(f"only root may do this: sudo gatehouse {action}") from None
-    with file:
-        _take(file, _PATIENCE_SECONDS if patience_seconds is None else patience_seconds)
-        _write(file, line(action, audit.actor(), os.environ.get(audit.CAME_FROM), os.getpid()))
+    with opened:
+        _take(opened, _PATIENCE_SECONDS if patience_seconds is None else patience_seconds)
+        _write(opened, line(action, audit.actor(), os.environ.get(audit.CAME_FROM), os.getpid()))
         try:
             yield
         finally:
-            _write(file, "")
+            _write(opened, "")
+
+
+@contextmanager
+def repository(action: str) -> Iterator[None]:
+    """Have the repository of backups to oneself, and wait for whoever is at work in it.
+
+    restic's own locks do not wait: a drill beside the daily backup would say that nothing comes
+    back. Whoever takes the host's lock as well takes this one first. Raises as `held` does, after
+    an hour.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(action, 0, REPOSITORY))
+        except ProblemError as error:
+            click.echo(f"waiting, for up to an hour: {error.message}", err=True)
+            stack.enter_context(held(action, _REPOSITORY_SECONDS, REPOSITORY))
+        yield
 
 
 @contextmanager

@@ -104,6 +104,7 @@ def restore(  # noqa: PLR0913 - one for each option
         begin = time.monotonic()
         with (
             audited("restore", snapshot=str(found["short_id"])),
+            lock.repository("restore"),
             lock.held("restore"),
             rotation.endings_raise(),
         ):

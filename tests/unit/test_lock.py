@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,33 @@ def test_second_is_told_of_the_first(file: Path) -> None:
         assert file.read_text() == before
     with lock.held("backup now"):
         pass
+
+
+def test_repository_is_waited_for(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A drill beside the daily backup says whom it waits for, and goes on when that is done."""
+    monkeypatch.setattr(lock, "REPOSITORY", file.with_name("repository.lock"))
+    events: list[str] = []
+
+    def drill() -> None:
+        with lock.repository("drill"):
+            events.append("drill")
+
+    waiter = threading.Thread(target=drill)
+    with lock.repository("backup now"):
+        waiter.start()
+        said = ""
+
+        def told() -> bool:
+            nonlocal said
+            said += capsys.readouterr().err
+            return "up to an hour: `backup now` by" in said
+
+        wait_for(told, 10, "the drill to say that it waits")
+        events.append("backup")
+    waiter.join()
+    assert events == ["backup", "drill"]
 
 
 def test_killed_holder_leaves_it_free(file: Path) -> None:
