@@ -254,7 +254,9 @@ def test_second_deploy_is_told_of_the_first(workstation: Workstation) -> None:
     """
     before = current(workstation)
     first: list[Deploy] = []
-    thread = threading.Thread(target=lambda: first.append(deploy(workstation, settings=SMALL)))
+    # One that takes its time: the second has to come before it is done.
+    slow = SMALL | PROXY
+    thread = threading.Thread(target=lambda: first.append(deploy(workstation, settings=slow)))
     thread.start()
     try:
         wait_for(lambda: under_way(workstation), 120, "the first deploy to have the lock")
