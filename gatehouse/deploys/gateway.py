@@ -10,6 +10,7 @@ from gatehouse import images, signature
 from gatehouse.deploys import card, preflight
 from gatehouse.deploys.facts import Access, Host, HostFact
 from gatehouse.deploys.guard import guarded
+from gatehouse.deploys.lock import look
 from gatehouse.providers import given
 from gatehouse.render import Machine, Rendered, render, valid
 from gatehouse.settings import Invalid, Settings, validate
@@ -46,6 +47,8 @@ def this_gateway(action: str = "deploy") -> Gateway:
         raise DeployError(f"the settings cannot be used, nothing was touched:\n{invalid}") from None
     settings = images.pinned(named, lock)
     become_root()
+    # First: what is wrong with a host that is being changed may be the change.
+    look()
     found = host.get_fact(
         HostFact,
         secrets_gid=settings.secrets_gid,

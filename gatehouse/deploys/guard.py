@@ -11,7 +11,7 @@ from pyinfra.api.host import Host
 from pyinfra.api.state import BaseStateCallback, State
 
 from gatehouse.deploys.audit import Auditor
-from gatehouse.deploys.lock import VARIABLE, Lock, look
+from gatehouse.deploys.lock import VARIABLE, Lock
 
 
 class Guard(BaseStateCallback):
@@ -83,11 +83,7 @@ GIVEN_UP = (
 
 
 def guarded(release: str, silence_seconds: int, action: str) -> None:
-    """Have the lock and the audit log around this host's operations; called before them.
-
-    Raises `DeployError` where somebody else changes the host now.
-    """
-    look()
+    """Have the lock and the audit log around this host's operations; called before them."""
     lock = Lock(release, silence_seconds)
     this_host.data._env = {VARIABLE: lock.token}  # noqa: SLF001 - pyinfra's name for it
     this_state.add_callback_handler(Guard(this_host.name, lock, Auditor(release, action)))
