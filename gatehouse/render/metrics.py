@@ -57,6 +57,7 @@ def variables(settings: Settings, machine: Machine) -> dict[str, str]:
             f"GATEHOUSE_{name}_MEMORY": f"{memory}m",
             f"GATEHOUSE_{name}_CPUS": machine.cpus(1.0),
             f"GATEHOUSE_{name}_PIDS": str(_PIDS),
+            f"GATEHOUSE_{name}_START_PERIOD": f"{settings.metrics_start_timeout_seconds}s",
         }
     return found | {"GATEHOUSE_PROMETHEUS_RETENTION": f"{settings.metrics_retention_days}d"}
 

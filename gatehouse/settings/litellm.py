@@ -62,7 +62,8 @@ class LitellmSettings(Component):
     litellm_start_timeout_seconds: Annotated[
         int,
         setting(
-            "How long a deploy waits for migrations, and then for the proxy to be healthy.",
+            "How long migrations may take, and then the proxy to be healthy; for so long a deploy "
+            "waits, and Docker does not call it unhealthy.",
             unit="seconds",
             ge=30,
             le=3600,

@@ -53,5 +53,11 @@ class MetricsSettings(Component):
     ]
     metrics_start_timeout_seconds: Annotated[
         int,
-        setting("How long a deploy waits for each to be healthy.", unit="seconds", ge=10, le=3600),
+        setting(
+            "How long each may take to be healthy; for so long a deploy waits, and Docker does not "
+            "call it unhealthy.",
+            unit="seconds",
+            ge=10,
+            le=3600,
+        ),
     ]

@@ -57,5 +57,11 @@ class PostgresSettings(Component):
     ]
     postgres_start_timeout_seconds: Annotated[
         int,
-        setting("How long a deploy waits for it to be healthy.", unit="seconds", ge=10, le=3600),
+        setting(
+            "How long it may take to be healthy; for so long a deploy waits, and Docker does not "
+            "call it unhealthy.",
+            unit="seconds",
+            ge=10,
+            le=3600,
+        ),
     ]

@@ -49,9 +49,12 @@ def put_back(settings: Settings) -> None:
         return
     with rotation.endings_ignored():
         stack.docker("stop", stack.container("litellm"))
-        for service in ("postgres", "redis"):
-            # After a boot they may still be starting.
-            stack.wait_healthy(service, _START_SECONDS)
+        # After a boot they may still be starting, as everything else is.
+        for service, seconds in (
+            ("postgres", settings.postgres_start_timeout_seconds),
+            ("redis", settings.redis_start_timeout_seconds),
+        ):
+            stack.wait_healthy(service, max(_START_SECONDS, seconds))
         dump.put_back()
         dump.drop(f"litellm{dump.LOADING}")
         for name, value in json.loads(UNFINISHED.read_text()).items():

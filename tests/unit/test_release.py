@@ -44,7 +44,7 @@ def test_settings_outside_the_release_do_not_change_it() -> None:
         ({"redis_maxmemory_mib": 128}, {"redis"}),
         ({"redis_image": "redis:8.0"}, {"redis"}),
         ({"redis_cache_ttl_seconds": 60}, {"litellm"}),
-        ({"redis_start_timeout_seconds": 61}, set()),
+        ({"redis_start_timeout_seconds": 61}, {"redis"}),
         ({"postgres_memory_mib": 2048}, {"postgres"}),
         ({"postgres_port": 5432}, {"postgres"}),
         ({"models_extra": [model()]}, {"litellm"}),
