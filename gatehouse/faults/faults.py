@@ -113,7 +113,8 @@ class Fault:
     """One fault: its name, how it is made, for how long it lasts, and how it is undone.
 
     `before` and `after`: what it needs around it, while nobody asks anything. `model`: what is
-    asked. `loses`: LiteLLM is known to lose rows then, and nobody can read that it did.
+    asked. `loses`: LiteLLM is known to lose rows then, and nobody can read that it did. `vm`: it
+    needs a machine with a kernel of its own.
     """
 
     name: str
@@ -124,12 +125,27 @@ class Fault:
     after: str = ""
     model: str = MODEL
     loses: bool = False
+    vm: bool = False
 
 
 def killed(service: str, *, loses: bool = False) -> Fault:
     """Give the death of a container's first process, as the kernel would bring it about."""
     kill = f"kill -9 {_PID.format(service)}"
     return Fault(f"{service}: kill -9", kill, seconds=1, loses=loses)
+
+
+def jumped(where: str, by: str) -> Fault:
+    """Give a clock that is set wrong, and set right again by the time that has really passed."""
+    real = "$(($(cat /run/clock) + $(cut -d. -f1 /proc/uptime)))"
+    # The time at which the machine was switched on, by the right clock.
+    note = "echo $(($(date +%s) - $(cut -d. -f1 /proc/uptime))) >/run/clock"
+    return Fault(
+        f"clock: {where}",
+        f"{note} && date -s '{by}'",
+        f"[ ! -e /run/clock ] || {{ date -s @{real} && rm /run/clock; }}",
+        seconds=20,
+        vm=True,
+    )
 
 
 FAULTS = (
@@ -206,4 +222,6 @@ FAULTS = (
         after=disks.LARGE_VAR,
         loses=True,
     ),
+    jumped("an hour ahead", "+1 hour"),
+    jumped("an hour back", "-1 hour"),
 )

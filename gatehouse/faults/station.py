@@ -18,7 +18,10 @@ from gatehouse.faults.faults import (
 from gatehouse.lab.common import ROOT, LabError
 from gatehouse.lab.images import LabImages
 from gatehouse.lab.progress import Progress
+from gatehouse.lab.vm import Vm
 from gatehouse.lab.workstation import Workstation
+
+Host = Workstation | Vm
 
 FOLDER = "/root/faults"
 # After these it is no fault that passes, but one that stays.
@@ -67,7 +70,7 @@ def settings(found: LabImages) -> dict[str, Any]:
     }
 
 
-def prepare(workstation: Workstation) -> None:
+def prepare(workstation: Host) -> None:
     """Have the backends, a key and the load's program on the workstation."""
     config = workstation.exec("cat /opt/gatehouse/current/litellm/config.yaml").stdout
     if BACKED not in config:
@@ -91,7 +94,7 @@ def prepare(workstation: Workstation) -> None:
     workstation.exec(f"cat >{FOLDER}/steady.py", text=program)
 
 
-def put_away(workstation: Workstation, progress: Progress) -> None:
+def put_away(workstation: Host, progress: Progress) -> None:
     """Leave nothing of the run on the workstation, the key least of all."""
     units = f"steady liar slow greedy upstream-{PORT} upstream-{SPARE_PORT}"
     workstation.exec(f"systemctl stop {units}; rm -rf {FOLDER} /root/upstream.py", check=False)
@@ -104,7 +107,7 @@ def put_away(workstation: Workstation, progress: Progress) -> None:
         progress.say(f"the key {_ALIAS} is left on {workstation.name}: it is good for a day")
 
 
-def answers_once(workstation: Workstation, model: str) -> bool:
+def answers_once(workstation: Host, model: str) -> bool:
     """Tell whether one request is answered now."""
     script = (
         f"cd {FOLDER} && python3 -c 'import steady; "
@@ -113,7 +116,7 @@ def answers_once(workstation: Workstation, model: str) -> bool:
     return workstation.exec(script, check=False).returncode == 0
 
 
-def healed(workstation: Workstation, model: str) -> float | None:
+def healed(workstation: Host, model: str) -> float | None:
     """Wait until requests are answered and all services are healthy; give how long that took."""
     begin = time.monotonic()
     while time.monotonic() < begin + HEAL_SECONDS:
@@ -123,11 +126,11 @@ def healed(workstation: Workstation, model: str) -> float | None:
     return None
 
 
-def _healthy(workstation: Workstation) -> bool:
+def _healthy(workstation: Host) -> bool:
     return workstation.exec(_HEALTH, check=False).stdout.split() == ["healthy"] * 3
 
 
-def start_load(workstation: Workstation, rate: float, model: str) -> None:
+def start_load(workstation: Host, rate: float, model: str) -> None:
     """Begin to ask."""
     workstation.exec(
         f"rm -f {FOLDER}/stop {FOLDER}/answers; systemctl reset-failed steady 2>/dev/null; "
@@ -136,7 +139,7 @@ def start_load(workstation: Workstation, rate: float, model: str) -> None:
     )
 
 
-def stop_load(workstation: Workstation) -> list[dict[str, object]]:
+def stop_load(workstation: Host) -> list[dict[str, object]]:
     """Ask no more, and give the requests with what came of each."""
     workstation.exec(
         f"touch {FOLDER}/stop; while systemctl is-active --quiet steady; do sleep 0.2; done"
@@ -145,7 +148,7 @@ def stop_load(workstation: Workstation) -> list[dict[str, object]]:
     return [json.loads(line) for line in lines]
 
 
-def written(workstation: Workstation, ids: Sequence[str]) -> int:
+def written(workstation: Host, ids: Sequence[str]) -> int:
     """Give how many of the answers have a row, once no more are written."""
     words = ",".join(f"'{each}'" for each in ids if re.fullmatch(r"[\w-]+", each)) or "''"
     query = f'SELECT count(*) FROM "LiteLLM_SpendLogs" WHERE request_id IN ({words});\n'  # noqa: S608

@@ -42,7 +42,7 @@ BARE = f"{PREFIX}/host:bare"
 VM = f"{PREFIX}/vm:{SUITE}"
 # Nothing but the files of gatehouse/lab/models.py; no registry has it.
 MODELS = f"{PREFIX}/models:tiny"
-# A registry, and cosign: what tests of the supply chain sign and pull with.
+# A registry, cosign, and a server of repositories: what stands elsewhere in tests.
 SUPPLY = f"{PREFIX}/supply:{SUITE}"
 # A name of ours, and the setting that holds the official image's reference.
 GATEWAY = {
@@ -175,7 +175,7 @@ def ensure_before(client: docker.DockerClient, images: LabImages, progress: Prog
 
 
 def ensure_supply(client: docker.DockerClient, progress: Progress) -> str:
-    """Have a registry and cosign, of Debian's packages, and give the image's reference."""
+    """Have what stands elsewhere in tests, of Debian's packages, and give the image's reference."""
     hosts = ensure_hosts(client, progress)
     recipe = Recipe("supply", SUPPLY, {"BASE": BASE}, parent=hosts["base"].digest)
     with alone(progress):

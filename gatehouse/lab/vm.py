@@ -98,6 +98,8 @@ class Vm:
             container = client.containers.get(machine.object_name(name))
         except NotFound:
             return None
+        if container.labels.get(machine.ROLE) != "vm":
+            return None
         return cls(client, container, machine.way_in(container))
 
     def remove(self) -> None:

@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import Self
 
 import docker
-from docker.errors import NotFound
 from docker.models.containers import Container
 
 from gatehouse.lab import access, machine, seed
@@ -68,16 +67,15 @@ class Workstation:
     def find(cls, name: str, progress: Progress | None = None) -> Self:
         """Give the workstation of that name; raises `LabError` when there is none."""
         client = engine(progress or Progress())
-        try:
-            container = client.containers.get(machine.object_name(name))
-        except NotFound:
-            known = client.containers.list(all=True, filters={"label": machine.ROLE})
-            names = ", ".join(each.labels[LABEL] for each in known) or "none"
-            raise LabError(
-                f"no workstation {name!r} (there is: {names}): "
-                f"start it with `python -m gatehouse.lab up {name}`"
-            ) from None
-        return cls(client, container, machine.way_in(container))
+        known = client.containers.list(all=True, filters={"label": f"{machine.ROLE}=workstation"})
+        for container in known:
+            if container.labels[LABEL] == name:
+                return cls(client, container, machine.way_in(container))
+        names = ", ".join(each.labels[LABEL] for each in known) or "none"
+        raise LabError(
+            f"no workstation {name!r} (there is: {names}): "
+            f"start it with `python -m gatehouse.lab up {name}`"
+        )
 
     def __enter__(self) -> Self:
         """Give the workstation itself."""

@@ -7,8 +7,12 @@ from typing import Any
 import jsonschema
 import pytest
 
-from gatehouse.lab.common import ROOT
+from gatehouse.lab import images
+from gatehouse.lab.common import LABEL, ROOT
+from gatehouse.lab.engine import engine
+from gatehouse.lab.progress import Progress
 from gatehouse.lab.workstation import Workstation
+from tests.deploying import deploy
 from tests.lab.test_rotate import api
 from tests.waiting import wait_for
 
@@ -18,6 +22,8 @@ STATES = "/var/lib/gatehouse/state"
 SCRATCH = "docker ps -aq --filter name=gatehouse-drill"
 RESTIC = f"RESTIC_REPOSITORY={REPOSITORY} RESTIC_PASSWORD_FILE=/etc/gatehouse/secrets/backup_password restic"
 VALUE = "sk-stored-with-the-salt-key"
+REST_PORT, REST_PASSWORD = 8400, "let-me-in-to-the-repository"
+REST = "RESTIC_REST_USERNAME=backup\nRESTIC_REST_PASSWORD={password}\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -268,3 +274,58 @@ def test_repository_that_is_away_is_missed(workstation: Workstation) -> None:
     finally:
         workstation.exec(f"rm -rf {REPOSITORY}; mv /root/repository {REPOSITORY}")
     workstation.exec("gatehouse backup now --no-verify")
+
+
+@pytest.fixture
+def elsewhere(workstation: Workstation, progress: Progress) -> Iterator[str]:
+    """A machine on the LAN that serves repositories over HTTP to who has a password; its place."""
+    client = engine(progress)
+    server = client.containers.run(
+        images.ensure_supply(client, progress),
+        [
+            *("rclone", "serve", "restic", "--addr", f":{REST_PORT}", "--user", "backup"),
+            *("--pass", REST_PASSWORD, "/srv"),
+        ],
+        network=workstation.container,
+        labels={LABEL: workstation.name},
+        detach=True,
+    )
+    try:
+        server.reload()
+        networks = server.attrs["NetworkSettings"]["Networks"]
+        place = f"http://{networks[workstation.container]['IPAddress']}:{REST_PORT}/"
+        code = f"curl -s -o /dev/null -w '%{{http_code}}' {place}"
+        wait_for(lambda: workstation.exec(code, check=False).stdout == "401", 30, "the server")
+        yield f"rest:{place}"
+    finally:
+        server.remove(force=True)
+
+
+def test_repository_elsewhere_takes_who_has_its_password(
+    workstation: Workstation, elsewhere: str
+) -> None:
+    """Without it nothing is begun there; with it backups and drills go there, and no log has it."""
+    credentials = "gatehouse backup credentials"
+    try:
+        deploy(workstation, settings={"backup_repository": elsewhere})
+        refused = f"{elsewhere} does not let this host in"
+        assert refused in failed(workstation, "backup now")
+        workstation.exec(credentials, text=REST.format(password="wrong-" + REST_PASSWORD))
+        assert refused in failed(workstation, "backup now")
+        kept = workstation.exec(credentials, text=REST.format(password=REST_PASSWORD)).stdout
+        assert kept == "kept: RESTIC_REST_PASSWORD, RESTIC_REST_USERNAME\n"
+        assert document(workstation, "backup now --json", "backup-now")["rows"]["credentials"] == 1
+        assert len(document(workstation, "backup list --json", "backup-list")["snapshots"]) == 1
+        assert document(workstation, "drill --json", "drill")["credentials"] == 1
+        assert states(workstation)["the last one is good and new"] == "ok"
+        for place in (STATES, "/var/lib/gatehouse/audit.jsonl", "/etc/gatehouse/settings.json"):
+            found = workstation.exec(f"grep -rl {REST_PASSWORD} {place}", check=False)
+            assert found.returncode == 1
+        said = workstation.exec(
+            f"journalctl -o cat --no-pager | grep -c {REST_PASSWORD}", check=False
+        )
+        assert said.stdout == "0\n"
+    finally:
+        workstation.exec("rm -f /etc/gatehouse/secrets/backup_credentials")
+        forget(workstation)
+        deploy(workstation)

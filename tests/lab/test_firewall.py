@@ -157,3 +157,17 @@ def test_drift_is_found_and_mended(workstation: Workstation, closed: Deploy) -> 
     workstation.exec("gatehouse doctor --fix --yes", check=False)
     assert rules(workstation) == before
     assert failing(workstation, **SETTINGS) == []
+
+
+def test_rules_are_in_force_after_a_power_cut(workstation: Workstation, closed: Deploy) -> None:
+    """The same rules, and SSH comes in, without anybody doing anything."""
+    assert closed.code == 0
+    before = rules(workstation)
+    workstation.restart(power_cut=True)
+    wait_until_healthy(workstation)
+    assert rules(workstation) == before
+    workstation.exec(GONE, check=False)
+    workstation.exec(STRANGERS)
+    after = dict.fromkeys((4000, SERVICE, PUBLISHED), "filtered") | {22: "open", ALLOWED: "open"}
+    assert seen(workstation) == after
+    assert failing(workstation, **SETTINGS) == []

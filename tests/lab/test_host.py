@@ -23,6 +23,11 @@ iptables-save | grep -i gatehouse
 docker ps -aq; docker image ls -q; docker volume ls -q
 true"""
 DAEMON_JSON = "/etc/docker/daemon.json"
+# A package that starts its service when it is installed does not on a machine that is no server.
+INSTALL = (
+    '[ -n "$(ls /var/lib/apt/lists/*Packages* 2>/dev/null)" ] || apt-get -qq update && '
+    "DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends"
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,18 @@ UNFIT = {
         make="ip route add 172.30.40.128/25 dev eth0",
         mend="ip route delete 172.30.40.128/25",
         words=["network_subnet = 172.30.40.0/24 overlaps 172.30.40.128/25", "through eth0"],
+    ),
+    "ufw": Unfit(
+        make=f"{INSTALL} ufw && ufw allow 22/tcp && ufw --force enable",
+        mend="ufw --force disable",
+        settings={"firewall_enabled": True},
+        words=["ufw is active", "firewall_enabled = False", "switch it off: ufw disable"],
+    ),
+    "firewalld": Unfit(
+        make=f"{INSTALL} firewalld && systemctl start firewalld",
+        mend="systemctl stop firewalld",
+        settings={"firewall_enabled": True},
+        words=["firewalld is active", "switch it off: systemctl disable --now firewalld"],
     ),
 }
 

@@ -60,6 +60,10 @@ async def main():
 asyncio.run(main())
 PYTHON
 echo "broken on purpose" >&2; exit 3"""
+OTHER_POSTGRES = "gatehouse-lab/postgres:17-other"
+OTHER = """
+docker create --name other {first} && docker commit --change 'LABEL other=yes' other {other}
+docker rm other"""
 # A service that crashes at each start is not given all the time that a slow one gets.
 SOON_SECONDS = 180
 # Comes before the real one in a deploy's search path: the disk fills when LiteLLM is stopped.
@@ -285,6 +289,41 @@ def test_second_deploy_is_told_of_the_first(workstation: Workstation) -> None:
     assert current(workstation) == current(workstation, "good") == before
     assert logged(workstation, f"rollback {before}")[-1]["result"] == "ok"
     assert deploy(workstation).changed == []
+
+
+def test_database_outlives_another_image_of_its_server(workstation: Workstation) -> None:
+    """There and back by hand; then the first image goes with the releases that had it."""
+    first = settings_of(workstation)["postgres_image"]
+    runs = "docker inspect -f '{{.Config.Image}}' gatehouse-postgres-1"
+    workstation.exec(OTHER.format(first=first, other=OTHER_POSTGRES))
+    other = {"postgres_image": OTHER_POSTGRES}
+    try:
+        with nothing_lost(workstation) as before:
+            deploy(workstation, settings=other)
+            newer = current(workstation)
+            assert newer != before.release
+            assert workstation.exec(runs).stdout.strip() == OTHER_POSTGRES
+            # Nothing goes back by itself from one server to another: the dump is for a person.
+            dumped = workstation.exec("ls /var/lib/gatehouse/snapshots").stdout.split()
+            assert {f"{newer}.dump", f"{newer}.json"} <= set(dumped)
+            assert answers(workstation)
+            assert f"{OTHER_POSTGRES} becomes {first}" in (
+                workstation.exec("gatehouse rollback --yes").stdout
+            )
+            assert workstation.exec(runs).stdout.strip() == first
+        deploy(workstation, settings=other)
+        two = other | SMALL | {"deploy_releases": 2}
+        deploy(workstation, settings=two)
+        assert set(results(workstation)) == {newer, current(workstation)}
+        have = f"docker image inspect {first} {OTHER_POSTGRES}"
+        assert workstation.exec(have, check=False).stderr.strip().endswith(first)
+        assert failing(workstation, **two) == []
+    finally:
+        # Brings the first image back, from the archive.
+        deploy(workstation)
+        workstation.exec(f"docker rmi {OTHER_POSTGRES}", check=False)
+    assert workstation.exec(runs).stdout.strip() == first
+    assert failing(workstation) == []
 
 
 def test_boot_after_a_power_cut_goes_back(workstation: Workstation) -> None:

@@ -134,7 +134,10 @@ def test_restore_that_fails_leaves_the_state_from_before(
     api(workstation, "/user/delete", {"user_ids": ["restore-later"]})
 
 
-def test_killed_restore_is_taken_back_by_the_host(workstation: Workstation, snapshot: str) -> None:
+@pytest.mark.parametrize("power_cut", [False, True], ids=["kill", "power cut"])
+def test_killed_restore_is_taken_back_by_the_host(
+    workstation: Workstation, snapshot: str, *, power_cut: bool
+) -> None:
     """Nobody runs it again: the database from before serves, and nothing is left beside it."""
     api(workstation, "/user/new", {"user_id": "restore-later", "auto_create_key": False})
     databases = "SELECT datname FROM pg_database WHERE datname LIKE 'litellm%'"
@@ -143,7 +146,10 @@ def test_killed_restore_is_taken_back_by_the_host(workstation: Workstation, snap
         f"gatehouse restore {snapshot} --yes --without-saving"
     )
     wait_for(lambda: "_replaced" in sql(workstation, databases, "postgres"), 120, "the switch")
-    workstation.exec("systemctl kill --signal=KILL killed")
+    if power_cut:
+        workstation.restart(power_cut=True)
+    else:
+        workstation.exec("systemctl kill --signal=KILL killed")
     begin = time.monotonic()
     alive = "curl -sf -o /dev/null http://127.0.0.1:4000/health/liveliness"
     wait_for(

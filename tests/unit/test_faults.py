@@ -2,17 +2,23 @@
 
 import json
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gatehouse.faults import disks, faults, station, steady
+from gatehouse.faults.__main__ import possible
 from gatehouse.faults.books import HEAD, Outcome, said_lost
 from gatehouse.faults.faults import BACKED, FAULTS, PORT, SPARE_PORT, Fault
+from gatehouse.lab.common import LabError
+from gatehouse.lab.progress import Progress
 
 
 def event(content: str, **more: object) -> str:
@@ -197,6 +203,40 @@ def test_all_backends_are_those_of_the_model() -> None:
     assert found.model == BACKED
     assert f"upstream-{PORT} " in found.make
     assert f"upstream-{SPARE_PORT}" in found.make
+
+
+def test_clock_is_not_left_wrong(tmp_path: Path) -> None:
+    """It is set right by the time that has really passed; what was never set is let be."""
+    fault = next(fault for fault in FAULTS if fault.name == "clock: an hour back")
+    note, told = tmp_path / "clock", tmp_path / "told"
+    # Prints what the clock says, and notes what it is set to.
+    date = f'date() {{ case $1 in -s) echo "$2" >>{told} ;; *) command date "$@" ;; esac; }}\n'
+
+    def run(script: str) -> None:
+        script = date + script.replace("/run/clock", str(note))
+        subprocess.run(["bash", "-ec", script], check=True)
+
+    run(fault.undo)
+    assert not told.exists()
+    run(fault.make)
+    run(fault.undo)
+    wrong, right = told.read_text().splitlines()
+    assert wrong == "-1 hour"
+    assert abs(int(right.removeprefix("@")) - time.time()) < 60
+    assert not note.exists()
+
+
+def test_only_a_machine_has_a_clock(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a container cannot have is left out and named; nothing but that is an error."""
+    progress = Progress(sys.stdout)
+    kept = possible(FAULTS, progress)
+    assert {fault.name for fault in FAULTS} - {fault.name for fault in kept} == {
+        "clock: an hour ahead",
+        "clock: an hour back",
+    }
+    assert "clock: an hour ahead, clock: an hour back" in capsys.readouterr().out
+    with pytest.raises(LabError, match="no clock of its own"):
+        possible([fault for fault in FAULTS if fault.vm], progress)
 
 
 def test_small_disks_are_taken_away() -> None:

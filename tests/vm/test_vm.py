@@ -15,11 +15,13 @@ from collections.abc import Iterator
 import pytest
 import testinfra
 
+from gatehouse.faults import station
+from gatehouse.faults.__main__ import bring_about
+from gatehouse.faults.faults import FAULTS
 from gatehouse.lab import models
 from gatehouse.lab.common import ROOT, wait_for
 from gatehouse.lab.images import LabImages
 from gatehouse.lab.progress import Progress
-from gatehouse.lab.settings import overrides
 from gatehouse.lab.vm import Vm
 from tests.deploying import Deploy, deploy
 from tests.gateway import Gateway, question
@@ -34,12 +36,11 @@ HEALTHY_SECONDS = 1800
 # Each look costs the guest a second or two.
 LOOK_SECONDS = 5
 OURS = "docker ps -aq --filter label=com.docker.compose.project=gatehouse"
+# Two requests a second would be all that an emulated processor can do.
+RATE = 0.5
+MODEL = {"name": CHAT, "backend": f"hosted_vllm/{CHAT}", "engine": CHAT, "timeout_seconds": 400}
 SETTINGS: dict[str, object] = {
     "engines_extra": [engine(CHAT, 8190, load_seconds=300)],
-    "models_extra": [
-        {"name": CHAT, "backend": f"hosted_vllm/{CHAT}", "engine": CHAT, "timeout_seconds": 400}
-    ],
-    "models_fallbacks": {},
     "models_context_fallbacks": {},
     # Emulated, the proxy imports its modules for minutes.
     "litellm_start_timeout_seconds": 1800,
@@ -64,7 +65,9 @@ def vm(lab_images: LabImages, progress: Progress) -> Iterator[Vm]:
     kept = os.environ.get(KEPT)
     found = Vm.find(kept, progress) if kept else None
     if found is None:
-        settings = overrides(lab_images) | SETTINGS
+        backends = station.settings(lab_images)
+        offered = [*backends["models_extra"], MODEL]
+        settings = backends | SETTINGS | {"models_extra": offered}
         found = Vm.start(kept or "vm", preload=lab_images, settings=settings, progress=progress)
     progress.say(f"the machine runs on {found.accelerator}")
     yield found
@@ -190,6 +193,20 @@ def test_engine_answers_and_sleeps_again(vm: Vm, gateway: Gateway) -> None:
     assert answer.status == 200, answer.text
     assert answer.headers["x-gatehouse-engine"] == "woken"
     wait_until_asleep(vm)
+
+
+def test_clock_that_jumps_loses_nothing(vm: Vm, progress: Progress) -> None:
+    """An hour ahead, or back, under load: requests are answered, and each has its line of spend."""
+    station.prepare(vm)
+    try:
+        outcomes = [bring_about(vm, fault, RATE) for fault in FAULTS if fault.vm]
+    finally:
+        station.put_away(vm, progress)
+    for each in outcomes:
+        progress.say("; ".join(each.row()))
+    assert [
+        each.row() for each in outcomes if not each.well or each.answered < len(each.answers)
+    ] == []
 
 
 def test_reboot_loses_nothing(vm: Vm, gateway: Gateway, progress: Progress) -> None:
