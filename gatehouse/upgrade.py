@@ -221,7 +221,7 @@ def preview(settings: Settings, found: Mapping[str, Any]) -> Preview:
         migrations=migrations,
         breaking=breaking(now, then, settings),
         downtime=_downtime(settings, images, migrations, found.get("starts", [])),
-        problems=list(_problems(settings, now, then, migrations)),
+        problems=list(_problems(settings, found, now, then, migrations)),
     )
 
 
@@ -293,26 +293,55 @@ def _downtime(
 
 
 def _problems(
-    settings: Settings, now: Version | None, then: Version | None, migrations: Migrations
+    settings: Settings,
+    found: Mapping[str, Any],
+    now: Version | None,
+    then: Version | None,
+    migrations: Migrations,
 ) -> list[str]:
-    found = []
+    problems = []
     if reason := refusal(settings.litellm_image):
-        found.append(f"{settings.litellm_image} is refused: {reason}")
+        problems.append(f"{settings.litellm_image} is refused: {reason}")
     if problem := _older(settings.litellm_image, now, then, migrations):
-        found.append(problem)
+        problems.append(problem)
+    if problem := _server(settings.postgres_image, found):
+        problems.append(problem)
     if migrations.failed:
-        found.append(
+        problems.append(
             f"{len(migrations.failed)} migrations have failed before ({migrations.failed[0]}): "
             "sudo gatehouse doctor"
         )
-    return found
+    return problems
 
 
-def downgrade(settings: Settings, found: Mapping[str, Any]) -> str | None:
-    """Say why an image must not serve on this database, or nothing."""
+def refused(settings: Settings, found: Mapping[str, Any]) -> str | None:
+    """Say why these images must not serve on this database, or nothing."""
     has = found.get("running", {}).get("litellm", {}).get("reference", "")
     now, then = number(has), number(settings.litellm_image)
-    return _older(settings.litellm_image, now, then, _migrations(found))
+    older = _older(settings.litellm_image, now, then, _migrations(found))
+    return older or _server(settings.postgres_image, found)
+
+
+def _server(image: str, found: Mapping[str, Any]) -> str | None:
+    """Say why Postgres' image cannot take over the data, or must not."""
+    data = found.get("server", {}).get("data", {})
+    wanted = found.get("server", {}).get("image", {})
+
+    def other(noun: str) -> bool:
+        return noun in data and noun in wanted and bool(data[noun] != wanted[noun])
+
+    move = "docs/upgrade.md says how the data move to another server"
+    if other("major"):
+        return (
+            f"{image} is PostgreSQL {wanted['major']}, the data are of {data['major']}, and no "
+            f"server opens another's: {move}"
+        )
+    if other("library"):
+        return (
+            f"{image} sorts texts as {wanted['library']} does, and the data were sorted as "
+            f"{data['library']} does: indexes would be wrong without a word; {move}"
+        )
+    return None
 
 
 def _older(

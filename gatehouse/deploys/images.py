@@ -67,7 +67,7 @@ def _bring(gateway: Gateway) -> None:
             )
     else:
         _carried(gateway, names, locked)
-    upgrade.known(name="Have a LiteLLM that knows the database", settings=settings)
+    upgrade.known(name="Have images that know the database", settings=settings)
 
 
 def _carried(gateway: Gateway, names: list[str], locked: dict[str, list[str]]) -> None:

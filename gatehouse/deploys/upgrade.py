@@ -1,4 +1,4 @@
-"""Upgrades: no LiteLLM serves that is older than its database."""
+"""Upgrades: no LiteLLM serves that is older than its database, no Postgres that cannot read it."""
 
 import json
 import shlex
@@ -13,22 +13,27 @@ from gatehouse.checks.probe import probe
 from gatehouse.deploys import Commands
 from gatehouse.deploys.facts import Run
 from gatehouse.settings import Settings
-from gatehouse.upgrade import downgrade, targets
+from gatehouse.upgrade import refused, targets
+
+# Ends where a service runs with another image than the one that is wanted.
+_OTHER = """
+runs=$(docker inspect -f '{{{{.Image}}}}' gatehouse-{service}-1 2>/dev/null) &&
+    [ "$runs" != "$(docker image inspect -f '{{{{.Id}}}}' {image} 2>/dev/null)" ] && exit 1"""
 
 
 @operation()
 def known(settings: Settings) -> Commands:
-    """Ensure that LiteLLM's image knows every migration that the database has.
+    """Ensure that LiteLLM's image knows every migration of the database, and Postgres' its format.
 
-    Nothing is asked while the image that runs is the one that is wanted.
+    Nothing is asked while the images that run are those that are wanted.
     """
-    image = shlex.quote(settings.litellm_image)
-    same = (
-        "runs=$(docker inspect -f '{{.Image}}' gatehouse-litellm-1 2>/dev/null) || exit 0\n"
-        f'[ "$runs" = "$(docker image inspect -f \'{{{{.Id}}}}\' {image} 2>/dev/null)" ]'
+    images = {"litellm": settings.litellm_image, "postgres": settings.postgres_image}
+    other = "\n".join(
+        _OTHER.format(service=service, image=shlex.quote(image))
+        for service, image in images.items()
     )
-    if this_host.get_fact(Run, command=same)["rc"] == 0:
-        this_host.noop("no other LiteLLM than the one that runs")
+    if this_host.get_fact(Run, command=f"{other}\ntrue")["rc"] == 0:
+        this_host.noop("no other images than those that run")
         return
     yield FunctionCommand(_refuse, [settings], {})
 
@@ -40,7 +45,7 @@ def _refuse(state: State, host: Host, settings: Settings) -> bool:  # noqa: ARG0
         found = json.loads(answer[-1])
     except (IndexError, ValueError):
         found = {"errors": {"shipped": "the host gave no answer"}}
-    problem = downgrade(settings, found)
+    problem = refused(settings, found)
     if problem:
         logger.error(f"{host.print_prefix}nothing was switched: {problem}")
     return problem is None

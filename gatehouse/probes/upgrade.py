@@ -14,6 +14,8 @@ from urllib.parse import quote
 
 from gatehouse.probes.common import containers, docker, tell
 
+# Where Postgres has its data, and the file in it that names their major version.
+VOLUME, MAJOR = "gatehouse_postgres-data", "PG_VERSION"
 STARTS = "/var/lib/gatehouse/starts.jsonl"
 SECONDS = 60
 PSQL = """
@@ -94,6 +96,36 @@ def database() -> dict[str, list[str]]:
     return {name: sorted(names) for name, names in found.items()}
 
 
+def server(reference: str) -> dict[str, dict[str, str]]:
+    """Give major version and C library of the data, and of an image; raises `OSError`.
+
+    What nobody says is missing. The data were sorted by the library of the server that runs.
+    """
+    folder = json.loads(docker(f"/volumes/{VOLUME}"))["Mountpoint"]
+    runs = next(
+        each
+        for each in containers()
+        if each["Config"]["Labels"].get("com.docker.compose.service") == "postgres"
+    )
+    data = said(runs["Config"]["Env"]) | {"major": Path(folder, MAJOR).read_text().strip()}
+    wanted = json.loads(docker(f"/images/{quote(reference, safe='/:@')}/json"))
+    return {"data": data, "image": said(wanted["Config"]["Env"])}
+
+
+def said(environment: list[str]) -> dict[str, str]:
+    """Give what the official image says of itself in its environment.
+
+    Debian's variants have a package's version (16.9-1.pgdg120+1), Alpine's the server's (16.9).
+    """
+    values = dict(each.split("=", 1) for each in environment)
+    found = {}
+    if major := values.get("PG_MAJOR"):
+        found["major"] = major
+    if version := values.get("PG_VERSION"):
+        found["library"] = "glibc (Debian)" if "pgdg" in version else "musl (Alpine)"
+    return found
+
+
 def starts() -> list[dict[str, Any]]:
     """Give the starts that deploys have measured, oldest first."""
     try:
@@ -112,6 +144,7 @@ def main() -> None:
             "targets": lambda: {reference: image(reference) for reference in wanted.values()},
             "shipped": lambda: shipped(wanted["litellm"]),
             "database": database,
+            "server": lambda: server(wanted["postgres"]),
             "starts": starts,
         }
     )

@@ -1,6 +1,7 @@
 """A backup comes back: in place, with the way back kept open, and on a host that is new."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,8 @@ from gatehouse.lab.images import LabImages
 from gatehouse.lab.progress import Progress
 from gatehouse.lab.settings import overrides
 from gatehouse.lab.workstation import Workstation
-from tests.deploying import deploy
-from tests.lab.conftest import failing
+from tests.deploying import deploy, settings_of
+from tests.lab.conftest import containers, failing
 from tests.lab.releases import busy
 from tests.lab.test_backup import FOLDER, document, forget
 from tests.lab.test_dump import sql
@@ -24,6 +25,7 @@ from tests.waiting import wait_for
 
 KEY = "sk-restore-test-0123456789"
 SECRETS = "/etc/gatehouse/secrets"
+UPGRADE = (ROOT / "docs/upgrade.md").read_text()
 SPENT = f"SELECT count(*) FROM \"LiteLLM_SpendLogs\" WHERE api_key = encode(sha256('{KEY}'), 'hex')"
 LOGIN = """
 curl -s -o /dev/null -w '%{http_code}' -H 'Content-Type: application/json' -d @- \
@@ -179,6 +181,37 @@ def test_killed_restore_is_taken_back_by_the_host(
     assert ("way back", "ok") in [(each["action"], each["result"]) for each in last]
     api(workstation, "/user/delete", {"user_ids": ["restore-later"]})
     assert failing(workstation) == []
+
+
+def test_data_move_to_another_server(workstation: Workstation, snapshot: str) -> None:
+    """Another major version is refused untouched; by way of a snapshot, as documented, it works."""
+    image, newer = settings_of(workstation)["postgres_image"], "gatehouse-lab/postgres:18-newer"
+    workstation.exec(
+        f"docker create --name newer {image} && docker rmi -f {newer}; "
+        f"docker commit --change 'ENV PG_MAJOR=18' newer {newer} && docker rm newer"
+    )
+    running, settings = containers(workstation), {"postgres_image": newer}
+    try:
+        refused = deploy(workstation, settings=settings, expect=1)
+        assert f"{newer} is PostgreSQL 18, the data are of 17" in refused.words
+        assert containers(workstation) == running
+        said = re.findall(
+            r"^    ((?:sudo|cd) .+)$", UPGRADE.partition("## Another Postgres")[2], re.MULTILINE
+        )
+        saved, proven, gone, restored = said
+        assert (saved, proven) == ("sudo gatehouse backup now", "sudo gatehouse drill")
+        workstation.exec(gone)
+        deploy(workstation, settings=settings)
+        assert asked(workstation) == 401
+        assert restored == "sudo gatehouse restore"
+        workstation.exec(f"{restored} {snapshot} --yes")
+        assert asked(workstation) == 200
+        assert int(sql(workstation, SPENT)) >= 1
+        assert failing(workstation, **settings) == []
+    finally:
+        deploy(workstation)
+        workstation.exec(f"docker rmi {newer}", check=False)
+    assert asked(workstation) == 200
 
 
 def test_restore_asks_and_refuses(workstation: Workstation, snapshot: str) -> None:

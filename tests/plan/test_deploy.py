@@ -25,7 +25,7 @@ ORDER = [
     "Secrets | Take over provider keys",
     "Backup | Install restic",
     "Images | Pull the images",
-    "Images | Have a LiteLLM that knows the database",
+    "Images | Have images that know the database",
     "The gatehouse command | Have Python",
     "The gatehouse command | Install the command",
     "The gatehouse command | Have it in use",
@@ -62,7 +62,7 @@ ORDER = [
 # On a bare host there is nothing to take over, no network in the way and no engine to remove.
 QUIET = {
     "Firewall | Remove what is off",
-    "Images | Have a LiteLLM that knows the database",
+    "Images | Have images that know the database",
     "Secrets | Take over provider keys",
     "Postgres | Make way for changed networks",
     "Engines | Remove what is off",

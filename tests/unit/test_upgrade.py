@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from gatehouse.probes import upgrade as probe
 from gatehouse.settings.version import Version
 from gatehouse.tool import here, upgrade
 from gatehouse.tool.__main__ import main as tool
 from gatehouse.tool.errors import CannotLookError
-from gatehouse.upgrade import BREAKING, breaking, downgrade, preview, targets, with_version
+from gatehouse.upgrade import BREAKING, breaking, preview, refused, targets, with_version
 from tests.given import ROOT, run, settings
 
 NAME = "ghcr.io/berriai/litellm-non_root"
@@ -94,7 +95,7 @@ def test_image_that_is_not_there_leaves_migrations_open() -> None:
     assert seen.migrations.pending is None
     assert seen.migrations.why == f"{NEW} is not on this host"
     assert seen.problems == []
-    assert downgrade(S, without) is None
+    assert refused(S, without) is None
 
 
 def test_older_image_than_the_database_is_refused() -> None:
@@ -103,7 +104,41 @@ def test_older_image_than_the_database_is_refused() -> None:
     (problem,) = preview(S, newer).problems
     assert "does not know 2 migrations that the database has (4_other …)" in problem
     assert "gatehouse rollback" in problem
-    assert downgrade(S, newer) == problem
+    assert refused(S, newer) == problem
+
+
+def test_server_that_cannot_read_the_data_is_refused() -> None:
+    """Another major version opens nothing, another C library sorts otherwise; who says nothing may."""
+    alpine, debian = {"library": "musl (Alpine)"}, {"library": "glibc (Debian)"}
+    data = {"major": "16", **alpine}
+
+    def problem(image: dict[str, str]) -> str | None:
+        seen = found(server={"data": data, "image": image})
+        told = refused(S, seen)
+        assert preview(S, seen).problems == ([told] if told else [])
+        return told
+
+    assert problem({"major": "16", **alpine}) is None
+    assert problem({"major": "16"}) is None
+    assert problem({}) is None
+    assert refused(S, found(errors={"server": "OSError: no such volume"})) is None
+    other = problem({"major": "17", **alpine})
+    assert other is not None
+    assert "is PostgreSQL 17, the data are of 16" in other
+    sorted_otherwise = problem({"major": "16", **debian})
+    assert sorted_otherwise is not None
+    assert "sorts texts as glibc (Debian) does" in sorted_otherwise
+    assert "docs/upgrade.md" in other
+    assert "docs/upgrade.md" in sorted_otherwise
+
+
+def test_image_says_what_it_is() -> None:
+    """The official images' environment, of both kinds; another one may say nothing."""
+    alpine = ["PATH=/usr/bin", "PG_MAJOR=16", "PG_VERSION=16.9", "PGDATA=/x"]
+    assert probe.said(alpine) == {"major": "16", "library": "musl (Alpine)"}
+    debian = ["PG_MAJOR=17", "PG_VERSION=17.6-1.pgdg13+1"]
+    assert probe.said(debian) == {"major": "17", "library": "glibc (Debian)"}
+    assert probe.said(["PATH=/usr/bin"]) == {}
 
 
 def test_older_version_is_refused_where_its_migrations_cannot_be_known() -> None:
@@ -128,7 +163,7 @@ def test_failed_migration_forbids_an_upgrade() -> None:
     broken = found(database={"done": ["1_first"], "failed": ["2_second and third"]})
     (problem,) = preview(S, broken).problems
     assert "1 migrations have failed before (2_second and third)" in problem
-    assert downgrade(S, broken) is None
+    assert refused(S, broken) is None
 
 
 def test_refused_version_is_a_problem() -> None:
