@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from gatehouse import audit
 from gatehouse.settings import Settings
 from gatehouse.tool import dump, here, lock, rotation, stack
+from gatehouse.tool.errors import ProblemError
 
 # While a restore is at work: the secrets that it replaces, path → value from before.
 UNFINISHED = here.SECRETS / ".restore"
@@ -62,7 +63,13 @@ def put_back(settings: Settings) -> None:
                 Path(name).unlink(missing_ok=True)
             else:
                 rotation.write(Path(name), SecretStr(value))
-        serve(settings)
+        try:
+            serve(settings)
+        except ProblemError:
+            # Docker 26 loses count of a port when a container is stopped that it is starting after
+            # a boot: no start works any more until the daemon is another one.
+            subprocess.run(["systemctl", "restart", "docker"], check=False, capture_output=True)
+            serve(settings)
         end()
 
 
