@@ -150,6 +150,42 @@ def test_restore_that_was_broken_off_is_taken_back(
     assert not unfinished.exists()
 
 
+def test_way_back_has_another_docker_where_this_one_starts_nothing(
+    present: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that lost count of a port is restarted, once; a start that fails again is told."""
+    told: list[str] = []
+    broken = [True]
+    unfinished = present / ".restore"
+
+    def docker(*words: str) -> None:
+        told.append(words[0])
+        if words[0] == "start" and broken:
+            raise ProblemError("port is already allocated")
+
+    def run(words: list[str], **_: object) -> None:
+        told.append(" ".join(words))
+        broken[:] = broken[1:]
+
+    monkeypatch.setattr(restore_back, "UNFINISHED", unfinished)
+    monkeypatch.setattr(restore_back.subprocess, "run", run)
+    monkeypatch.setattr(restore_back.stack, "docker", docker)
+    monkeypatch.setattr(restore_back.stack, "wait_healthy", lambda name, _: told.append(name))
+    monkeypatch.setattr(restore_back.dump, "put_back", lambda: None)
+    monkeypatch.setattr(restore_back.dump, "drop", lambda _name: None)
+    unfinished.write_text("{}")
+    restore_back.put_back(settings())
+    start = ("exec", "start")
+    again = "systemctl restart docker"
+    assert told == ["stop", "postgres", "redis", *start, again, *start, "litellm"]
+    assert not unfinished.exists()
+    broken[:] = [True, True]
+    unfinished.write_text("{}")
+    with pytest.raises(ProblemError, match="already allocated"):
+        restore_back.put_back(settings())
+    assert unfinished.exists()
+
+
 def test_only_root_restores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Others are told what to type."""
     monkeypatch.setattr("os.geteuid", lambda: 1000)
