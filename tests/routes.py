@@ -15,6 +15,10 @@ DEEPEST = 6
 MOST_REFUSE = 350
 # … and of all together.
 MANY = 500
+# No answer yet, and nobody was let in: it is asked again. LiteLLM refuses so while its database is
+# too busy to look a key up, and when its MCP part, which the first request for it loads, takes
+# longer than the 30 s it gives it (`_stream_mcp_asgi_response`): on an emulated processor it does.
+BUSY = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 
 # Route, with `none` in the place of its parameters → why anybody may call it.
 PUBLIC = {
@@ -121,10 +125,7 @@ def open_to(gateway: Gateway, routes: Iterable[tuple[str, str]], key: str) -> li
     """Ask every route (method, path) with this key, and give what is wrong with the answers."""
     asked = requests(sorted(routes), key)
     answers = gateway.all(*asked, at_once=4)
-    # A gateway whose database is too busy to look a key up refuses: it is asked again.
-    busy = [
-        n for n, answer in enumerate(answers) if answer.status == HTTPStatus.SERVICE_UNAVAILABLE
-    ]
+    busy = [n for n, answer in enumerate(answers) if answer.status in BUSY]
     for number, answer in zip(busy, gateway.all(*(asked[n] for n in busy)), strict=True):
         answers[number] = answer
     return list(filter(None, map(wrong, asked, answers)))
