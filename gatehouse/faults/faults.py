@@ -9,6 +9,8 @@ ADDRESS = "172.30.40.1"
 PORT, SPARE_PORT = 9200, 9201
 # The one has nobody to stand in for it; the other is the same server, and has.
 MODEL, BACKED, SPARE = "chat-faults-upstream", "chat-faults-backed", "chat-faults-spare"
+# LiteLLM writes its rows every 30 seconds at the latest: a shorter lack of room it may not notice.
+WRITTEN_SECONDS = 40
 UPSTREAM = f"systemctl {{}} upstream-{PORT}"
 BOTH = f"systemctl {{}} upstream-{PORT} upstream-{SPARE_PORT}"
 _MODE = f"curl -sf -X POST http://{ADDRESS}:{PORT}/_mode -d '{{}}' >/dev/null"
@@ -185,6 +187,7 @@ FAULTS = (
         "postgres: disk full",
         disks.FILL,
         disks.EMPTY,
+        seconds=WRITTEN_SECONDS,
         before=disks.small_volume("postgres"),
         after=disks.large_volume("postgres"),
     ),
@@ -218,6 +221,7 @@ FAULTS = (
         "/var: full",
         disks.FILL,
         disks.EMPTY,
+        seconds=WRITTEN_SECONDS,
         before=disks.SMALL_VAR,
         after=disks.LARGE_VAR,
         loses=True,
