@@ -52,10 +52,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark those of the first lane (see tests/lanes.py)."""
-    shared = {"workstation", "target"} & set(getattr(item, "fixturenames", ()))
-    if shared and item.path.stem not in BROKEN:
+    """Mark those of the first lane, and those of engines (see tests/lanes.py)."""
+    wanted = set(getattr(item, "fixturenames", ()))
+    if {"workstation", "target"} & wanted and item.path.stem not in BROKEN:
         item.add_marker(pytest.mark.first)
+    elif "engine_host" in wanted:
+        item.add_marker(pytest.mark.engines)
 
 
 class Report(io.TextIOBase):

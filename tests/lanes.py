@@ -2,7 +2,8 @@
 
 Tests that share a workstation must follow each other, so each pytest has one. The first looks at a
 gateway at work. The second breaks it, takes it away and brings it back, and has all tests that want
-a workstation of their own or engines: what the one waits for, the other has the processors for.
+a workstation of their own: what the one waits for, the other has the processors for. Before that it
+has those of engines, in a pytest of their own: their workstation ends with it, and works no more.
 
 Tests here wait for real services, with deadlines that a machine busy with two lanes may miss. The
 few that fail are run once more, by themselves, on a new workstation. What fails there
@@ -11,6 +12,7 @@ fails the run; what passes there is told as flaky at the end, with why it had fa
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -23,7 +25,8 @@ from gatehouse.lab.engine import engine
 from gatehouse.lab.progress import Progress
 from tests.conftest import LANE
 
-LANES = {"first": "first", "second": "not first"}
+# A lane's pytests, each by the marks of its tests.
+LANES = {"first": ["first"], "second": ["engines", "not first and not engines"]}
 # More than these are no bad luck; one that leaves its workstation wrong takes some others along.
 MOST_AGAIN = 12
 _FAILED = 1
@@ -34,10 +37,10 @@ _COLUMNS = "180"
 
 @dataclass
 class Lane:
-    """One pytest: its name, which tests are its, and what its summary said of those that failed."""
+    """Its name, which tests are its, and what the summaries of its pytests said of what failed."""
 
     name: str
-    marks: str
+    marks: list[str]
     arguments: list[str]
     failed: list[str] = field(default_factory=list)
     flaky: list[str] = field(default_factory=list)
@@ -48,12 +51,16 @@ class Lane:
         """Where pytest keeps which tests failed: not the other lane's folder."""
         return ROOT / "build" / "lanes" / self.name
 
-    def run(self, *more: str) -> None:
-        """Run its tests; each line says which lane wrote it."""
-        self.failed = []
+    def run(self) -> None:
+        """Run its tests, one pytest after the other."""
+        shutil.rmtree(self.cache, ignore_errors=True)
+        self.code = max([self._pytest(marks) for marks in self.marks])
+
+    def _pytest(self, marks: str, *more: str) -> int:
+        """Run tests and give the exit code; each line says which lane wrote it."""
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "pytest", "-m", self.marks, *self.arguments),
+                *(sys.executable, "-m", "pytest", "-m", marks, *self.arguments),
                 *("-o", f"cache_dir={self.cache}", *more),
             ],
             stdin=subprocess.DEVNULL,
@@ -68,7 +75,7 @@ class Lane:
             if line.startswith(("FAILED ", "ERROR ")):
                 self.failed.append(line.rstrip())
         code = process.wait()
-        self.code = 0 if code == _NOTHING_COLLECTED else abs(code)
+        return 0 if code == _NOTHING_COLLECTED else abs(code)
 
     def tell(self, line: str) -> None:
         """Write a line in its name."""
@@ -81,8 +88,9 @@ class Lane:
         if self.code != _FAILED or not 0 < len(names) <= MOST_AGAIN:
             return
         self.tell(f"once more, by themselves: {', '.join(names)}")
-        before = self.failed
-        self.run("--last-failed", "--last-failed-no-failures=none")
+        before, self.failed = self.failed, []
+        theirs = " or ".join(f"({marks})" for marks in self.marks)
+        self.code = self._pytest(theirs, "--last-failed", "--last-failed-no-failures=none")
         still = self._last_failed()
         self.flaky = [line for line in before if not any(name in line for name in still)]
 
@@ -109,7 +117,7 @@ def main(arguments: list[str]) -> int:
     client = engine(progress)
     images.archive(client, images.ensure(client, progress), progress)
     lanes = [Lane(name, marks, arguments) for name, marks in LANES.items()]
-    threads = [Thread(target=lane.run, args=("--cache-clear",)) for lane in lanes]
+    threads = [Thread(target=lane.run) for lane in lanes]
     for thread in threads:
         thread.start()
     try:

@@ -19,7 +19,8 @@ SECRETS = (
 FILES = "host: files are as rendered"
 JOBS = "host: jobs end well"
 WRITABLE = "host: nothing is writable for everybody"
-_ROOMS = ["/", "/var/lib/docker", "/var/lib/gatehouse"]
+# And wherever Docker keeps images and volumes.
+_ROOMS = ["/", "/var/lib/containerd", "/var/lib/gatehouse"]
 _FULL_MIB = 1024
 _MEMORY_MIB = 256
 

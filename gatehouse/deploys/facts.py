@@ -17,6 +17,15 @@ PROJECT = "gatehouse"
 _PUBLISHED = re.compile(r":(\d+)(?:-(\d+))?->[\d-]+/tcp")
 
 
+# Prints where Docker keeps images and volumes, or will: as it says, as it is told, or its default.
+DOCKER_ROOT = r"""
+root=$(docker info -f '{{.DockerRootDir}}' 2>/dev/null)
+[ -n "$root" ] || root=$(
+    sed -n 's/.*"data-root" *: *"\([^"]*\)".*/\1/p' /etc/docker/daemon.json 2>/dev/null)
+echo "${root:-/var/lib/docker}"
+"""
+
+
 class Access(FactBase[str]):
     """Who the connection is: `root`, `sudo` (without a password), or `none`."""
 
@@ -87,7 +96,7 @@ echo "system=$ID $VERSION_ID"; echo "system_name=$PRETTY_NAME"
 [ -d /run/systemd/system ] && echo systemd=yes
 echo "cores=$(nproc)"
 awk '/^MemTotal:/ {{ print "memory_kib=" $2 }}' /proc/meminfo
-disk=/var/lib/docker; [ -d "$disk" ] || disk=/var/lib
+disk=$({DOCKER_ROOT}); while [ ! -d "$disk" ]; do disk=$(dirname "$disk"); done
 echo "disk_path=$disk"; echo "disk_kib=$(df -Pk "$disk" | awk 'NR == 2 {{ print $4 }}')"
 devices=" $(stat -c %d "$disk") "
 for folder in /opt/gatehouse/releases /var/lib/gatehouse/snapshots /etc/gatehouse; do

@@ -9,7 +9,7 @@ from pyinfra.api.deploy import deploy as pyinfra_deploy
 from pyinfra.api.exceptions import DeployError
 
 from gatehouse.deploys import Commands, progress, upgrade
-from gatehouse.deploys.facts import Images, Run
+from gatehouse.deploys.facts import DOCKER_ROOT, Images, Run
 from gatehouse.deploys.gateway import Gateway, this_gateway
 from gatehouse.images import by_digest, ids
 from gatehouse.render import Machine, references
@@ -169,12 +169,12 @@ def loaded(references: list[str], archive: str, locked: dict[str, list[str]]) ->
 
 
 def room(
-    size: int, folder: str = str(Path(ARCHIVE).parent), docker: str = "/var/lib/docker"
+    size: int, folder: str = str(Path(ARCHIVE).parent), docker: str = f"$({DOCKER_ROOT})"
 ) -> str:
     """Give the command that fails where the archive, and the images out of it, do not fit."""
     return f"""
 needed={size // 2**20 + 1}
-[ "$(stat -c %d {folder})" != "$(stat -c %d {docker})" ] || needed=$((2 * needed))
+[ "$(stat -c %d {folder})" != "$(stat -c %d "{docker}")" ] || needed=$((2 * needed))
 free=$(df -Pm {folder} | awk 'NR == 2 {{ print $4 }}')
 [ "$free" -ge "$needed" ] || {{
     echo "$free MiB are free on {folder}, $needed MiB are needed for the archive of the images:" \\

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 DOCKER = "/var/run/docker.sock"
+DAEMON_JSON = "/etc/docker/daemon.json"
 CURRENT = "/opt/gatehouse/current"
 SECONDS = 10.0
 OK = 200
@@ -39,6 +40,15 @@ def docker(path: str) -> bytes:
     if answer.status != OK:
         raise OSError(f"Docker answered {answer.status} to {path}")
     return body
+
+
+def docker_root() -> str:
+    """Give where Docker keeps images and volumes: as it says, as it is told, or its default."""
+    with contextlib.suppress(OSError):
+        return str(json.loads(docker("/info"))["DockerRootDir"])
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return str(json.loads(Path(DAEMON_JSON).read_text())["data-root"])
+    return "/var/lib/docker"
 
 
 def containers() -> list[dict[str, Any]]:

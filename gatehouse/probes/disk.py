@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gatehouse.probes.common import manifest, rights, tell
+from gatehouse.probes.common import docker_root, manifest, rights, tell
 
 SECRETS = "/etc/gatehouse/secrets"
 OURS = ("/opt/gatehouse", "/etc/gatehouse", "/var/lib/gatehouse")
@@ -189,7 +189,7 @@ def main() -> None:
             "secrets": lambda: secrets(wanted["secrets"]),
             "secret_modes": secret_modes,
             "units": units,
-            "rooms": lambda: rooms(wanted["rooms"]),
+            "rooms": lambda: rooms([*wanted["rooms"], docker_root()]),
             "memory": memory,
             "leftovers": leftovers,
         }

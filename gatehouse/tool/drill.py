@@ -10,6 +10,7 @@ import click
 from pydantic import SecretStr
 
 from gatehouse import state
+from gatehouse.probes.common import docker_root
 from gatehouse.settings import Settings
 from gatehouse.tool import backup_make, dump, here, lock, restic, rotation, scratch, show
 from gatehouse.tool.audited import audited
@@ -24,7 +25,6 @@ NOUN = "drill"
 SALT = here.SECRETS / "salt_key"
 _LOCK = Path("/run/gatehouse/drill.lock")
 _DATABASE = "drill"
-_DOCKER = Path("/var/lib/docker")
 # A database takes more room than its dump: indexes, and its journal.
 _TIMES = 3
 
@@ -88,8 +88,7 @@ def tried(settings: Settings, repository: Repository, say: Say) -> DrillDone:
     snapshot = str(found["id"])
     manifest = manifest_of(repository, snapshot)
     size = int(manifest["dump_bytes"])
-    docker = _DOCKER if _DOCKER.exists() else Path("/")
-    backup_make.room([(docker, _TIMES * size)], settings.backup_reserve_mib)
+    backup_make.room([(Path(docker_root()), _TIMES * size)], settings.backup_reserve_mib)
     with scratch.server(settings) as server:
         say(f"restoring {human(size)} of snapshot {found['short_id']} into a scratch database")
         files = unpack(repository, snapshot, _DATABASE, server=server)

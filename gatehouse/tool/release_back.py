@@ -21,6 +21,7 @@ from typing import Any
 import click
 
 from gatehouse import audit
+from gatehouse.probes.common import docker_root
 from gatehouse.tool import here, lock, release_database, release_store, stack
 from gatehouse.tool.errors import ProblemError
 from gatehouse.tool.progress import human
@@ -45,8 +46,8 @@ _AGAIN_SECONDS = 10.0
 _IN_VAIN = 4
 # Written when a deploy begins, gone when it has ended: at a boot it says that one was cut off.
 MARKER = Path("/var/lib/gatehouse/deploying")
-# What a deploy writes to: releases, what is kept of them, containers and the database, files.
-_DISKS = ("/opt/gatehouse/releases", "/var/lib/gatehouse", "/var/lib/docker", "/etc/gatehouse")
+# What a deploy writes to, besides containers and volumes.
+_DISKS = ("/opt/gatehouse/releases", "/var/lib/gatehouse", "/etc/gatehouse")
 _FULL = 16 * 2**20
 _SUBNETS = {
     "gatehouse_edge": "GATEHOUSE_SUBNET",
@@ -111,7 +112,7 @@ def _patience(service: str) -> float:
 def _say_what_is_full(say: Say) -> None:
     """Name each disk that is full: what failed because of it may have had no words for it."""
     seen = set()
-    for each in _DISKS:
+    for each in (*_DISKS, docker_root()):
         with suppress(OSError):
             device, free = Path(each).stat().st_dev, shutil.disk_usage(each).free
             if device not in seen and free < _FULL:

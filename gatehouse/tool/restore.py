@@ -5,10 +5,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import click
 from pydantic import SecretStr
 
+from gatehouse.probes.common import docker_root
 from gatehouse.settings import Settings
 from gatehouse.tool import backup_make, dump, here, lock, restic, restore_make, rotation, show
 from gatehouse.tool.audited import audited
@@ -196,5 +198,5 @@ def _litellm(manifest: dict[str, object]) -> str:
 def _room(settings: Settings, size: int) -> None:
     """Refuse where a second database has no room; raises `ProblemError`."""
     backup_make.room(
-        [(restore_make.DOCKER, restore_make.TIMES * size)], settings.backup_reserve_mib
+        [(Path(docker_root()), restore_make.TIMES * size)], settings.backup_reserve_mib
     )

@@ -27,7 +27,6 @@ from gatehouse.tool.errors import CannotLookError, ProblemError
 from gatehouse.tool.restic import Repository
 from gatehouse.tool.unpack import unpack
 
-DOCKER = Path("/var/lib/docker")
 # The new database stands beside the old one for a while.
 TIMES = 3
 SALT = "salt_key"

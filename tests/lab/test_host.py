@@ -23,6 +23,8 @@ iptables-save | grep -i gatehouse
 docker ps -aq; docker image ls -q; docker volume ls -q
 true"""
 DAEMON_JSON = "/etc/docker/daemon.json"
+# However often it has just been started.
+ANEW = "systemctl reset-failed docker && systemctl restart docker"
 # A package that starts its service when it is installed does not on a machine that is no server.
 INSTALL = (
     '[ -n "$(ls /var/lib/apt/lists/*Packages* 2>/dev/null)" ] || apt-get -qq update && '
@@ -52,6 +54,12 @@ UNFIT = {
         mend="rm /etc/os-release && mv /root/os-release /etc/",
         words=["Fedora 42 is not supported: use Debian 12, Debian 13"],
     ),
+    "disk": Unfit(
+        make="mkdir /srv/small && mount -t tmpfs -o size=64m tmpfs /srv/small && "
+        f"""echo '{{"data-root": "/srv/small/docker"}}' >{DAEMON_JSON} && {ANEW}""",
+        mend=f"rm -f {DAEMON_JSON} && {ANEW} && umount /srv/small && rmdir /srv/small",
+        words=["0 GiB free on /srv/small/docker, 10 GiB needed (host_disk_min_gib)"],
+    ),
     "daemon.json": Unfit(
         make=f"""echo '{{"log-driver": }}' >{DAEMON_JSON}""",
         mend=f"rm {DAEMON_JSON}",
@@ -61,11 +69,6 @@ UNFIT = {
         make="echo 'MemTotal: 2048000 kB' >/run/meminfo && mount --bind /run/meminfo /proc/meminfo",
         mend="umount /proc/meminfo",
         words=["2000 MiB of memory, 3500 MiB needed (host_memory_min_mib)"],
-    ),
-    "disk": Unfit(
-        make="mount -t tmpfs -o size=64m tmpfs /var/lib/docker",
-        mend="umount /var/lib/docker",
-        words=["0 GiB free on /var/lib/docker, 10 GiB needed (host_disk_min_gib)"],
     ),
     "other disk": Unfit(
         make="mount -t tmpfs -o size=64m tmpfs /opt",

@@ -1,5 +1,7 @@
 """Facts: what hosts print is read right, and the commands that ask are valid shell."""
 
+import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 
 from gatehouse.deploys import facts
 from gatehouse.deploys.facts import Container, Stat, parse_json
+from gatehouse.probes import common
 
 HOST = """\
 system=ubuntu 24.04
@@ -240,3 +243,38 @@ def test_json_that_is_no_object_is_an_error(text: str) -> None:
 def test_json_that_is_missing_is_an_empty_object() -> None:
     """No daemon.json is the same as an empty one."""
     assert parse_json("") == parse_json(" \n") == parse_json("{}") == {}
+
+
+# What Docker says, what it is told → where it keeps its data.
+ROOTS = {
+    "it says": ("/srv/docker", '{"data-root": "/srv/later"}', "/srv/docker"),
+    "it is told": ("", '{"log-driver": "local", "data-root": "/srv/later"}', "/srv/later"),
+    "nobody says": ("", "{}", "/var/lib/docker"),
+    "nobody can say": ("", "{", "/var/lib/docker"),
+    "nothing is there": ("", None, "/var/lib/docker"),
+}
+
+
+@pytest.mark.parametrize("case", ROOTS)
+def test_data_root_is_the_same_for_shell_and_python(
+    case: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where Docker does not say where it keeps its data, its file does, else its default holds."""
+    says, told, root = ROOTS[case]
+    file, command = tmp_path / "daemon.json", tmp_path / "docker"
+    if told is not None:
+        file.write_text(told)
+    command.write_text(f"#!/bin/sh\necho '{says}'\n[ -n '{says}' ]\n")
+    command.chmod(0o700)
+
+    def answer(path: str) -> bytes:
+        if not says:
+            raise OSError(path)
+        return json.dumps({"DockerRootDir": says}).encode()
+
+    monkeypatch.setattr(common, "docker", answer)
+    monkeypatch.setattr(common, "DAEMON_JSON", str(file))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    script = facts.DOCKER_ROOT.replace("/etc/docker/daemon.json", str(file))
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == common.docker_root() == root
