@@ -50,12 +50,7 @@ def put_back(settings: Settings) -> None:
         return
     with rotation.endings_ignored():
         stack.docker("stop", stack.container("litellm"))
-        # After a boot they may still be starting, as everything else is.
-        for service, seconds in (
-            ("postgres", settings.postgres_start_timeout_seconds),
-            ("redis", settings.redis_start_timeout_seconds),
-        ):
-            stack.wait_healthy(service, max(_START_SECONDS, seconds))
+        _wait_for_stores(settings)
         dump.put_back()
         dump.drop(f"litellm{dump.LOADING}")
         for name, value in json.loads(UNFINISHED.read_text()).items():
@@ -69,8 +64,18 @@ def put_back(settings: Settings) -> None:
             # Docker 26 loses count of a port when a container is stopped that it is starting after
             # a boot: no start works any more until the daemon is another one.
             subprocess.run(["systemctl", "restart", "docker"], check=False, capture_output=True)
+            _wait_for_stores(settings)
             serve(settings)
         end()
+
+
+def _wait_for_stores(settings: Settings) -> None:
+    """Wait for Postgres and Redis: after a boot they may still be starting, as everything is."""
+    for service, seconds in (
+        ("postgres", settings.postgres_start_timeout_seconds),
+        ("redis", settings.redis_start_timeout_seconds),
+    ):
+        stack.wait_healthy(service, max(_START_SECONDS, seconds))
 
 
 def serve(settings: Settings) -> None:

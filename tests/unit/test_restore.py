@@ -175,9 +175,9 @@ def test_way_back_has_another_docker_where_this_one_starts_nothing(
     monkeypatch.setattr(restore_back.dump, "drop", lambda _name: None)
     unfinished.write_text("{}")
     restore_back.put_back(settings())
-    start = ("exec", "start")
+    stores, start = ("postgres", "redis"), ("exec", "start")
     again = "systemctl restart docker"
-    assert told == ["stop", "postgres", "redis", *start, again, *start, "litellm"]
+    assert told == ["stop", *stores, *start, again, *stores, *start, "litellm"]
     assert not unfinished.exists()
     broken[:] = [True, True]
     unfinished.write_text("{}")
