@@ -1,6 +1,8 @@
 """Images: on the host, and those that they should be, before anything is switched to them."""
 
+import os
 import shlex
+from getpass import getuser
 from pathlib import Path
 
 from pyinfra import host, logger
@@ -75,17 +77,27 @@ def _carried(gateway: Gateway, names: list[str], locked: dict[str, list[str]]) -
     _refuse_others(locked)
     archive = Path(settings.images_archive or "")
     # A host that has every image needs no archive: an operator may throw it away afterwards.
-    if not archive.is_file() and _missing(names):
-        raise DeployError(
-            f"images_archive = {archive}: there is no such file on this machine, and the host "
-            "lacks images: make it (docs/airgap.md), or correct the path"
-        )
+    if (problem := _unreadable(archive)) and _missing(names):
+        raise DeployError(f"images_archive = {archive}: {problem}; the host lacks images")
     loaded(
         name="Load the images from the archive",
         references=names,
         archive=str(archive),
         locked=locked,
     )
+
+
+def _unreadable(archive: Path) -> str | None:
+    """Say why nobody can read the archive: who deploys may not look into every folder."""
+    try:
+        there = archive.is_file()
+    except PermissionError:
+        return f"{getuser()} may not look there on this machine: move it"
+    if not there:
+        return (
+            "there is no such file on this machine: make it (docs/airgap.md), or correct the path"
+        )
+    return None if os.access(archive, os.R_OK) else f"{getuser()} may not read it: change its mode"
 
 
 def wanted(settings: Settings, machine: Machine) -> list[str]:

@@ -168,14 +168,20 @@ def texts(release: Release) -> dict[str, str]:
     return found | {path: data.decode(errors="replace") for path, (data, _) in others.items()}
 
 
-def prune(number: int) -> list[str]:
+def prune(number: int, before: str | None = None) -> list[str]:
     """Remove all but the newest releases, with what was kept for them and their images.
 
-    What runs and what is gone back to stay. Gives what was removed.
+    What runs and what is gone back to stay, however many failed since: `before`, which served last,
+    and the newest other one that was good. Gives what was removed.
     """
     releases = every()
-    linked_now = {linked(CURRENT), linked(GOOD)}
-    left = {each.id for each in releases[-number:]} | linked_now
+    serving = {linked(CURRENT), linked(GOOD)}
+    others = [
+        each.id
+        for each in releases
+        if each.known.get("result") == "good" and each.id not in serving
+    ]
+    left = {each.id for each in releases[-number:]} | serving | {before, *others[-1:]}
     old = [each for each in releases if each.id not in left]
     used = {image for each in releases if each.id in left for image in _images(each)}
     removed = []

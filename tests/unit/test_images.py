@@ -1,5 +1,6 @@
 """Images: pinned, and never a LiteLLM that is known to be bad."""
 
+import os
 import shutil
 import subprocess
 from dataclasses import fields
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gatehouse.deploys.images import room, wanted
+from gatehouse.deploys.images import _unreadable, room, wanted
 from gatehouse.lab.images import GATEWAY, LabImages
 from gatehouse.lab.settings import overrides
 from gatehouse.settings import Settings
@@ -165,3 +166,21 @@ def test_lab_knows_the_setting_of_each_image() -> None:
     assert [given[setting] for setting in GATEWAY.values()] == list(lab.gateway)
     assert set(GATEWAY.values()) <= set(Settings.model_fields)
     assert not problems(engines_llamacpp_image=lab.llamacpp)
+
+
+def test_unreadable_archive_is_told_from_a_missing_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who may not look into its folder, or read it, is told so, and sees no traceback."""
+    archive = tmp_path / "images.tar"
+    assert "no such file" in str(_unreadable(archive))
+    archive.touch()
+    assert _unreadable(archive) is None
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert "may not read it: change its mode" in str(_unreadable(archive))
+
+    def refused(_: Path) -> bool:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    assert "may not look there on this machine: move it" in str(_unreadable(archive))

@@ -210,6 +210,18 @@ def test_oldest_releases_go_with_what_was_kept_for_them(
     assert [each.id for each in release_store.every()] == sorted(left)
 
 
+def test_failed_releases_push_out_no_good_one(store: Path) -> None:
+    """What served last, and the newest other good one, stay to be gone back to."""
+    results: list[release_store.Result] = ["good", "good", "good", "bad", "bad", "bad", "good"]
+    for number, result in enumerate(results):
+        put(store, f"r{number}")
+        release_store.remember(f"r{number}", result)
+    for link in ("good", "current"):
+        release_store.link(store / link, store / "releases" / "r6")
+    release_store.prune(2, "r0")
+    assert {path.name for path in (store / "releases").iterdir()} == {"r0", "r2", "r5", "r6"}
+
+
 def test_what_a_deploy_left_half_done_is_swept_away(store: Path) -> None:
     """The room is needed for the way back; what is whole stays."""
     put(store, "abc1")
