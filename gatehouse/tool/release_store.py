@@ -64,6 +64,11 @@ class Release:
         """The link to the virtual environment of the command that belongs to it."""
         return KEPT / f"{self.id}.venv"
 
+    @property
+    def served(self) -> float:
+        """When it last became the one that serves, by a deploy or by hand; seconds of the epoch."""
+        return max(self.known.get("when") or 0.0, self.known.get("served") or 0.0)
+
 
 def find(release: str) -> Release:
     """Give a release; raises `CannotLookError` where the host has none of that name."""
@@ -81,6 +86,12 @@ def every() -> list[Release]:
     names = [path.name for path in RELEASES.glob("*") if (path / "manifest.json").is_file()]
     found = [find(name) for name in names]
     return sorted(found, key=lambda each: each.known.get("when") or each.folder.stat().st_mtime)
+
+
+def good() -> list[Release]:
+    """Give those that were good, in the order in which they last began to serve."""
+    found = [each for each in every() if each.known.get("result") == "good"]
+    return sorted(found, key=lambda each: each.served)
 
 
 def linked(link: Path) -> str | None:
@@ -102,8 +113,17 @@ def link(path: Path, target: Path) -> None:
 
 def remember(release: str, result: Result, **details: object) -> None:
     """Note how a release fared; raises `OSError`."""
+    _note(release, when=time.time(), result=result, **details)
+
+
+def serves(release: str) -> None:
+    """Note that a release that was good serves again; raises `OSError`."""
+    _note(release, served=time.time())
+
+
+def _note(release: str, **details: object) -> None:
     history = _history()
-    known = {**history.pop(release, {}), "when": time.time(), "result": result, **details}
+    known = {**history.pop(release, {}), **details}
     kept = {name: each for name, each in history.items() if (RELEASES / name).is_dir()}
     state.write(_NOUN, {"releases": {**kept, release: known}})
 
@@ -176,11 +196,7 @@ def prune(number: int, before: str | None = None) -> list[str]:
     """
     releases = every()
     serving = {linked(CURRENT), linked(GOOD)}
-    others = [
-        each.id
-        for each in releases
-        if each.known.get("result") == "good" and each.id not in serving
-    ]
+    others = [each.id for each in good() if each.id not in serving]
     left = {each.id for each in releases[-number:]} | serving | {before, *others[-1:]}
     old = [each for each in releases if each.id not in left]
     used = {image for each in releases if each.id in left for image in _images(each)}

@@ -1,6 +1,7 @@
 """`gatehouse releases`, `rollback` and `diff`: what was deployed here, and the way back by hand."""
 
 import difflib
+from contextlib import suppress
 from typing import Literal
 
 import click
@@ -98,7 +99,7 @@ def rollback(*, release: str | None, yes: bool, database: bool) -> None:
     """Have an earlier release serve again: its images, its configuration, its units.
 
     \b
-    gatehouse rollback                 to the last good one before what runs now
+    gatehouse rollback                 to the good one that served before what runs now
     gatehouse rollback 0123456789ab    to this one
 
     Secrets stay as they are. The database does, too, unless --database is given: then what was
@@ -118,6 +119,8 @@ def rollback(*, release: str | None, yes: bool, database: bool) -> None:
         failed = since[0] if database and since else present
         release_back.go_back(target, failed, click.echo, 0.0 if database else None)
         release_store.link(release_store.GOOD, target.folder)
+        with suppress(OSError):
+            release_store.serves(target.id)
         click.echo("looking at everything")
         status, findings = look(every(here.settings()))
         for each in findings:
@@ -155,12 +158,8 @@ def _find(name: str) -> Release:
 
 
 def _before(present: Release) -> Release:
-    """Give the last good release before this one."""
-    good = [
-        each
-        for each in release_store.every()
-        if each.known.get("result") == "good" and each.id != present.id
-    ]
+    """Give the good release that served before this one."""
+    good = [each for each in release_store.good() if each.id != present.id]
     linked = release_store.linked(release_store.GOOD)
     if linked and linked != present.id:
         return release_store.find(linked)

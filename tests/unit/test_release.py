@@ -222,6 +222,20 @@ def test_failed_releases_push_out_no_good_one(store: Path) -> None:
     assert {path.name for path in (store / "releases").iterdir()} == {"r0", "r2", "r5", "r6"}
 
 
+def test_rollback_goes_to_what_served_before(store: Path) -> None:
+    """That is not the newest good one where somebody had gone back behind it by hand."""
+    for name in ("a", "b", "c"):
+        put(store, name)
+    for name in ("a", "b"):
+        release_store.remember(name, "good")
+    present = release_store.find("c")
+    assert releases._before(present).id == "b"  # noqa: SLF001
+    release_store.serves("a")
+    release_store.remember("c", "good")
+    assert releases._before(present).id == "a"  # noqa: SLF001
+    assert [each.id for each in release_store.every()] == ["a", "b", "c"]
+
+
 def test_what_a_deploy_left_half_done_is_swept_away(store: Path) -> None:
     """The room is needed for the way back; what is whole stays."""
     put(store, "abc1")
