@@ -44,6 +44,8 @@ BROKEN = {
     "test_restore",
     "test_rotate",
 }
+# Tests with a workstation of their own that the first lane has when its others are done.
+LATE = {"test_bare", "test_gpu"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,12 +54,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark those of the first lane, and those of engines (see tests/lanes.py)."""
+    """Mark what tests/lanes.py tells apart."""
     wanted = set(getattr(item, "fixturenames", ()))
     if {"workstation", "target"} & wanted and item.path.stem not in BROKEN:
         item.add_marker(pytest.mark.first)
     elif "engine_host" in wanted:
         item.add_marker(pytest.mark.engines)
+    elif item.path.stem in LATE:
+        item.add_marker(pytest.mark.late)
 
 
 class Report(io.TextIOBase):
