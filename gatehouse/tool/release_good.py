@@ -32,9 +32,8 @@ def main() -> None:
                 came_from=operator,
                 images=release.images,
             )
-        before = release_store.linked(GOOD)
         release_store.link(GOOD, release.folder)
-        for each in release_store.prune(int(number), before):
+        for each in release_store.prune(int(number)):
             click.echo(f"{each} is too old and is gone")
     except (click.ClickException, OSError) as error:
         sys.exit(str(error.message if isinstance(error, click.ClickException) else error))

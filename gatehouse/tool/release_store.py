@@ -188,16 +188,16 @@ def texts(release: Release) -> dict[str, str]:
     return found | {path: data.decode(errors="replace") for path, (data, _) in others.items()}
 
 
-def prune(number: int, before: str | None = None) -> list[str]:
+def prune(number: int) -> list[str]:
     """Remove all but the newest releases, with what was kept for them and their images.
 
-    What runs and what is gone back to stay, however many failed since: `before`, which served last,
-    and the newest other one that was good. Gives what was removed.
+    What runs and what is gone back to stay, and the good one that served before, however many
+    failed since. Gives what was removed.
     """
     releases = every()
     serving = {linked(CURRENT), linked(GOOD)}
     others = [each.id for each in good() if each.id not in serving]
-    left = {each.id for each in releases[-number:]} | serving | {before, *others[-1:]}
+    left = {each.id for each in releases[-number:]} | serving | {*others[-1:]}
     old = [each for each in releases if each.id not in left]
     used = {image for each in releases if each.id in left for image in _images(each)}
     removed = []

@@ -58,6 +58,7 @@ def test_damaged_environment_is_made_anew(workstation: Workstation, damage: str)
     assert INSTALL in healed.changed
     assert installed(workstation) == venv
     workstation.exec("gatehouse --help")
+    assert deploy(workstation).changed == []
 
 
 def in_the_middle(workstation: Workstation) -> Callable[[str], bool]:

@@ -22,6 +22,7 @@ from gatehouse.checks.litellm import SELFTEST, address
 from gatehouse.checks.network import SOCKETS
 from gatehouse.checks.postgres import database
 from gatehouse.checks.probe import probe, program
+from gatehouse.probes import disk as disk_probe
 from gatehouse.probes import gateway
 from gatehouse.render.template import ROOT
 from tests import probes
@@ -322,3 +323,14 @@ def test_readiness_is_read_also_where_it_is_refused() -> None:
     with stub({"/health/readiness": (503, body)}) as url:
         found = gateway.readiness(gateway.Client(url, "sk-none"))
     assert (found["status"], found["db"]) == ("unhealthy", "Not connected")
+
+
+def test_room_is_looked_for_where_docker_keeps_its_data(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever that is, besides the paths that are asked for."""
+    monkeypatch.setattr(disk_probe, "docker_root", lambda: str(tmp_path))
+    asked = json.dumps({"directories": {}, "secrets": [], "rooms": []})
+    monkeypatch.setattr(sys, "argv", ["disk", asked])
+    disk_probe.main()
+    assert list(json.loads(capsys.readouterr().out)["rooms"]) == [str(tmp_path)]

@@ -211,15 +211,16 @@ def test_oldest_releases_go_with_what_was_kept_for_them(
 
 
 def test_failed_releases_push_out_no_good_one(store: Path) -> None:
-    """What served last, and the newest other good one, stay to be gone back to."""
+    """The one that served before, by a deploy or by hand, stays to be gone back to."""
     results: list[release_store.Result] = ["good", "good", "good", "bad", "bad", "bad", "good"]
     for number, result in enumerate(results):
         put(store, f"r{number}")
         release_store.remember(f"r{number}", result)
     for link in ("good", "current"):
         release_store.link(store / link, store / "releases" / "r6")
-    release_store.prune(2, "r0")
-    assert {path.name for path in (store / "releases").iterdir()} == {"r0", "r2", "r5", "r6"}
+    release_store.serves("r1")
+    release_store.prune(3)
+    assert {path.name for path in (store / "releases").iterdir()} == {"r1", "r4", "r5", "r6"}
 
 
 def test_rollback_goes_to_what_served_before(store: Path) -> None:
@@ -270,6 +271,11 @@ def test_full_disk_is_named_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setattr(release_back.shutil, "disk_usage", lambda _path: full)
     release_back._say_what_is_full(said.append)  # noqa: SLF001
     assert said == [f"the disk of {tmp_path} is full (4.1 kB free): free some space"]
+    said.clear()
+    monkeypatch.setattr(release_back, "_DISKS", ())
+    monkeypatch.setattr(release_back, "docker_root", lambda: str(tmp_path / "a"))
+    release_back._say_what_is_full(said.append)  # noqa: SLF001
+    assert said == [f"the disk of {tmp_path / 'a'} is full (4.1 kB free): free some space"]
 
 
 def test_difference_of_two_releases_is_unified(store: Path) -> None:

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from pydantic import SecretStr
 
 from gatehouse.tool import dump, here, restore_back, restore_make, rotation
+from gatehouse.tool import restore as restoring
 from gatehouse.tool.backup_make import DUMP, GLOBALS, WORK
 from gatehouse.tool.errors import ProblemError
 from gatehouse.tool.restic import Repository
@@ -192,3 +193,14 @@ def test_only_root_restores(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(restore, [])
     assert result.exit_code == 2
     assert "sudo gatehouse restore" in result.output
+
+
+def test_second_database_needs_room_where_docker_keeps_its_data(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """That may be another disk than the system's; three times the dump has to fit."""
+    asked: list[object] = []
+    monkeypatch.setattr(restoring, "docker_root", lambda: str(tmp_path))
+    monkeypatch.setattr(restoring.backup_make, "room", lambda needs, _: asked.extend(needs))
+    restoring._room(settings(), 1000)  # noqa: SLF001
+    assert asked == [(tmp_path, 3000)]
