@@ -40,7 +40,7 @@ def run() -> int:
     try:
         main(prog_name="gatehouse")
     except Invalid as invalid:
-        print(f"{len(invalid.problems)} problems in the settings:", file=sys.stderr)
+        print(f"problems in the settings: {len(invalid.problems)}", file=sys.stderr)
         for problem in invalid.problems:
             print(f"  {problem}", file=sys.stderr)
         return 1

@@ -41,6 +41,7 @@ network_engines_subnet = "172.30.42.0/24"
 # Neighbours never reach the stack's networks. This is about everything else on the host.
 firewall_enabled = False
 firewall_ports = []
+firewall_udp_ports = []
 firewall_ssh_networks = ["0.0.0.0/0", "::/0"]
 firewall_interfaces = []
 firewall_bridge_ports = []

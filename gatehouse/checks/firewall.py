@@ -3,6 +3,33 @@
 from gatehouse.checks.check import Check, silent
 from gatehouse.settings import Settings
 
+# Prints where SSH is served, a port a line: as sshd is configured, where systemd listens for it,
+# and where it listens itself (`-p`). Of sshd's processes only the one that says `[listener]`
+# counts: the others forward for somebody who is logged in.
+SSH_PORTS = r"""
+{
+    "$(PATH=$PATH:/usr/sbin command -v sshd || echo false)" -T 2>/dev/null | sed -n 's/^port //p'
+    for unit in ssh.socket sshd.socket dropbear.socket; do
+        systemctl is-active --quiet "$unit" 2>/dev/null &&
+            systemctl show -p Listen --value "$unit" | sed -n 's/.*:\([0-9]*\) (Stream).*/\1/p'
+    done
+    ss -Hltnp 2>/dev/null | awk '{ print $4, $6 }' |
+        sed -nE 's/^(.+):([0-9]+) .*"(sshd|dropbear)",pid=([0-9]+),.*/\1 \2 \3 \4/p' |
+        while read -r address port name process; do
+            case $address in 127.* | "[::1]") continue ;; esac
+            [ "$name" = dropbear ] || grep -q '\[listener\]' "/proc/$process/cmdline" &&
+                echo "$port"
+        done
+} | sort -un
+"""
+# Prints the bridges whose names begin as those of Docker's networks do, and that are not Docker's.
+BRIDGES = r"""
+for bridge in /sys/class/net/br-*; do
+    [ -e "$bridge" ] || continue
+    echo "${bridge##*/}" | grep -vxE 'br-[0-9a-f]{12}'
+done
+"""
+
 
 def checks(settings: Settings) -> list[Check]:
     """Give the checks of the rules, as the kernel has them."""
@@ -60,12 +87,26 @@ true""",
             name="firewall: SSH is let in where it listens",
             component="firewall",
             expected="every port of sshd among the rules",
-            command="""
-known=$(sed -n 's/^# SSH listens on: //p' /etc/gatehouse/firewall.nft) || exit 2
-for port in $(/usr/sbin/sshd -T 2>/dev/null | sed -n 's/^port //p'); do
-    case " $known " in *" $port "*) ;; *) echo "port $port is not" ;; esac
-done""",
+            command=_known("SSH listens on", SSH_PORTS, "port $each is not let in"),
             judge=silent,
             fix="deploy again, before your session ends: pyinfra inventory deploy.py",
         ),
+        Check(
+            name="firewall: only Docker's bridges are taken for Docker's",
+            component="firewall",
+            expected="every other bridge that is named like them among the rules",
+            command=_known("Bridges named like Docker's that are not", BRIDGES, "$each is not"),
+            judge=silent,
+            fix="deploy again: pyinfra inventory deploy.py",
+        ),
     ]
+
+
+def _known(line: str, seen: str, words: str) -> str:
+    """Give the command that says which of what is seen the rules' own comment does not name."""
+    return f"""
+[ -r /etc/gatehouse/firewall.nft ] || {{ echo /etc/gatehouse/firewall.nft cannot be read; exit 2; }}
+known=$(sed -n "s/^# {line}: //p" /etc/gatehouse/firewall.nft)
+for each in $({seen}); do
+    case " $known " in *" $each "*) ;; *) echo "{words}" ;; esac
+done"""

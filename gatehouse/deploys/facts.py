@@ -9,6 +9,7 @@ from typing import Any
 
 from pyinfra.api import FactBase
 
+from gatehouse.checks.firewall import BRIDGES, SSH_PORTS
 from gatehouse.deploys import card
 from gatehouse.settings.models import KEY_NAME
 
@@ -76,6 +77,10 @@ class Host:
     cosign: bool = False
     ssh_ports: frozenset[int] = frozenset()
     ssh_peers: frozenset[str] = frozenset()
+    # Named as Docker names its own.
+    bridges: frozenset[str] = frozenset()
+    # Nobody's process listens there: the kernel does, as for WireGuard.
+    kernel_udp: frozenset[int] = frozenset()
     firewalls: tuple[str, ...] = ()
 
 
@@ -126,7 +131,11 @@ ls /etc/gatehouse/secrets/providers 2>/dev/null | sed 's/^/provider_key=/'
 command -v cosign >/dev/null && echo cosign=yes
 echo "secrets_group=$(getent group {secrets_gid} | cut -d: -f1)"
 {card.COMMAND}
-/usr/sbin/sshd -T 2>/dev/null | sed -n 's/^port /ssh_port=/p'
+{{ {SSH_PORTS}
+}} | sed 's/^/ssh_port=/'
+{{ {BRIDGES}
+}} | sed 's/^/bridge=/'
+ss -Hlunp 2>/dev/null | grep -v 'users:' | sed 's/^/kernel_udp=/'
 ss -Htnp state established 2>/dev/null | grep -E '"(sshd|dropbear)' | sed 's/^/ssh_session=/'
 command -v ufw >/dev/null && ufw status 2>/dev/null | grep -q '^Status: active' && echo firewall=ufw
 systemctl is-active --quiet firewalld 2>/dev/null && echo firewall=firewalld
@@ -168,35 +177,45 @@ true"""
             model_files=_model_files(lines.get("model_file", [])),
             gpus=card.read(lines),
             cosign=one("cosign") == "yes",
-            ssh_ports=_ssh_ports(lines),
+            ssh_ports=_told(lines) | {port for port, _ in _sessions(lines)},
             ssh_peers=frozenset(peer for _, peer in _sessions(lines)),
+            bridges=frozenset(lines.get("bridge", [])),
+            kernel_udp=_kernel_udp(lines),
             firewalls=tuple(lines.get("firewall", [])),
         )
 
 
+def _told(lines: dict[str, list[str]]) -> frozenset[int]:
+    """Give where sshd is told to listen, or does."""
+    return frozenset(int(port) for port in lines.get("ssh_port", []) if port.isdigit())
+
+
 def _sessions(lines: dict[str, list[str]]) -> list[tuple[int, str]]:
-    """Give the port and the peer of each SSH session; what is tunnelled through them is none."""
-    listening = {_place(line.split()[3])[1] for line in lines.get("listener", [])}
+    """Give the port and the peer of each SSH session that comes from elsewhere.
+
+    What sshd forwards for a session is none: it has no port of its own, or one that only sshd
+    itself listens on without having been told to.
+    """
+    taken = _told(lines)
+    for line in lines.get("listener", []):
+        if not re.search(r'"(sshd|dropbear)', line):
+            taken |= {_place(line.split()[3])[1]}
     found = []
     for line in lines.get("ssh_session", []):
         here, there = map(_place, line.split()[2:4])
-        if here[1] in listening:
+        if here[1] in taken and not _loopback(there[0]):
             found.append((here[1], there[0]))
     return found
 
 
-def _ssh_ports(lines: dict[str, list[str]]) -> frozenset[int]:
-    """Give where sshd listens: as it is configured, and where somebody came in."""
-    told = {int(port) for port in lines.get("ssh_port", []) if port.isdigit()}
-    found = told | {port for port, _ in _sessions(lines)}
-    if not found:
-        seen = [
-            line.split() for line in lines.get("listener", []) if re.search("sshd|dropbear", line)
-        ]
-        found = {
-            port for address, port in (_place(words[3]) for words in seen) if address[:4] != "127."
-        }
-    return frozenset(found)
+def _kernel_udp(lines: dict[str, list[str]]) -> frozenset[int]:
+    """Give the UDP ports that neighbours reach and that no process holds."""
+    places = (_place(line.split()[3]) for line in lines.get("kernel_udp", []))
+    return frozenset(port for address, port in places if not _loopback(address))
+
+
+def _loopback(address: str) -> bool:
+    return address.startswith("127.") or address == "::1"
 
 
 def _place(text: str) -> tuple[str, int]:

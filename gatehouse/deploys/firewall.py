@@ -1,5 +1,7 @@
 """The firewall: neighbours do not reach the stack's networks; where it is wanted, nothing else."""
 
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -24,6 +26,10 @@ from gatehouse.settings import Settings
 UNIT = "gatehouse-firewall.service"
 FILTER = "gatehouse-filter.service"
 _SCRIPT = f"/bin/sh {render.FILTER}"
+# Prints each peer with the interface that it is answered by.
+_DEVICES = """for peer in {peers}; do
+    echo "$peer $(ip -o route get "$peer" 2>/dev/null | sed -n 's/.* dev \\([^ ]*\\).*/\\1/p')"
+done"""
 
 
 @pyinfra_deploy("Firewall")
@@ -45,11 +51,12 @@ def deploy(gateway: Gateway) -> None:
         settings=settings,
         digest=files[render.RULES].sha256,
         peers=sorted(gateway.found.ssh_peers),
+        kernel_udp=sorted(gateway.found.kernel_udp),
     )
 
 
 @operation()
-def closed(settings: Settings, digest: str, peers: list[str]) -> Commands:
+def closed(settings: Settings, digest: str, peers: list[str], kernel_udp: list[int]) -> Commands:
     """Ensure that the rules of this digest are in force, and that somebody can come in.
 
     New rules undo themselves unless this deploy confirms them over a new connection.
@@ -65,6 +72,12 @@ systemctl is-active --quiet {FILTER} || echo stopped
     if not state:
         this_host.noop("the rules are in force")
         return
+    unheard = [str(port) for port in kernel_udp if port not in settings.firewall_udp_ports]
+    if unheard:
+        logger.warning(
+            f"{this_host.print_prefix}UDP {', '.join(unheard)} is not in firewall_udp_ports, and "
+            "the kernel listens there: where that is a VPN, nobody can call it any more"
+        )
     yield StringCommand(f"{_SCRIPT} try {settings.firewall_undo_seconds}")
     yield FunctionCommand(_confirm, [settings, peers], {})
 
@@ -73,7 +86,12 @@ def _confirm(state: State, host: Host, settings: Settings, peers: list[str]) -> 
     """Come in by a new connection and say that the rules may stay; else undo them at once."""
     everything: dict[str, Any] = dict(pop_global_arguments(state, host, {})[0])
     arguments = {key: everything[key] for key in CONNECTOR_ARGUMENT_KEYS if key in everything}
-    why = _locked_out(settings, peers) if host.connector_cls is LocalConnector else ""
+    why = ""
+    if host.connector_cls is LocalConnector:
+        # Nobody comes in to deploy: those who are in have to be able to come in again.
+        _, output = host.run_shell_command(StringCommand(_DEVICES.format(peers=" ".join(peers))))
+        devices = dict(line.line.split() for line in output if len(line.line.split()) == 2)  # noqa: PLR2004 - peer and device
+        why = _locked_out(settings, peers, devices)
     if not why:
         connector = host.connector_cls(state, host)
         try:
@@ -100,15 +118,20 @@ def _confirm(state: State, host: Host, settings: Settings, peers: list[str]) -> 
     return False
 
 
-def _locked_out(settings: Settings, peers: list[str]) -> str:
-    """Say who is logged in here over SSH from where SSH would not be let in."""
+def _locked_out(settings: Settings, peers: list[str], devices: Mapping[str, str]) -> str:
+    """Say who is logged in here over SSH from where SSH would not be let in.
+
+    `devices`: the interface that each peer is answered by; whoever is on this host comes by `lo`.
+    """
     networks = [ip_network(each) for each in settings.firewall_ssh_networks]
+    trusted = ["lo", *settings.firewall_interfaces]
     outside = [
-        peer for peer in peers if not any(ip_address(peer) in network for network in networks)
+        peer
+        for peer in peers
+        if not any(ip_address(peer) in network for network in networks)
+        and not any(fnmatchcase(devices.get(peer, ""), each) for each in trusted)
     ]
-    if outside and not settings.firewall_interfaces:
-        return f"somebody is logged in from {', '.join(outside)}"
-    return ""
+    return f"somebody is logged in from {', '.join(outside)}" if outside else ""
 
 
 @operation()

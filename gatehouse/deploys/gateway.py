@@ -62,6 +62,7 @@ def this_gateway(action: str = "deploy") -> Gateway:
         found.provider_keys | keys.keys(),
         gpus=gpus,
         ssh_ports=found.ssh_ports,
+        bridges=found.bridges,
     )
     rendered = render(settings, machine, lock)
     config = rendered.release["litellm/config.yaml"].content

@@ -55,7 +55,7 @@ def _check() -> None:
     if problems:
         lines = "\n".join(problems)
         raise ValueError(
-            f"the settings have {len(problems)} problems, nothing was touched:\n{lines}"
+            f"problems in the settings: {len(problems)}; nothing was touched:\n{lines}"
         )
 
 

@@ -37,6 +37,7 @@ def files(settings: Settings, machine: Machine) -> dict[str, File]:
             "firewall/firewall.nft",
             settings=settings,
             ssh_ports=sorted(machine.ssh_ports),
+            bridges=sorted(machine.bridges),
             ssh_networks=[str(each) for each in networks if each.version == 4],  # noqa: PLR2004
             ssh_networks_6=[str(each) for each in networks if each.version == 6],  # noqa: PLR2004
             ports=ports(settings),

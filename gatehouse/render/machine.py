@@ -17,6 +17,7 @@ class Machine:
     """Cores, memory in MiB, names of the provider keys that the host holds, and NVIDIA GPUs.
 
     `gpus` counts those that can be used: their driver answers. `ssh_ports`: where sshd listens.
+    `bridges`: those whose names begin as Docker's do, and that are not Docker's.
     """
 
     cores: int = _ASSUMED_CORES
@@ -24,6 +25,7 @@ class Machine:
     provider_keys: frozenset[str] = frozenset()
     gpus: int = 0
     ssh_ports: frozenset[int] = _ASSUMED_SSH
+    bridges: frozenset[str] = frozenset()
 
     def card(self, settings: Settings) -> Literal["nvidia", "none"]:
         """Tell what engines run on where they have the choice."""

@@ -35,6 +35,13 @@ class FirewallSettings(Component):
             example=[443],
         ),
     ]
+    firewall_udp_ports: Annotated[
+        list[Port],
+        setting(
+            "UDP ports that others may reach: of a VPN that this host serves, before all.",
+            example=[51820],
+        ),
+    ]
     firewall_ssh_networks: Annotated[
         list[Annotated[str, AfterValidator(_network)]],
         setting(

@@ -155,8 +155,6 @@ def main(ctx: click.Context, *, host: str | None, inventory: str) -> None:
     """Work with the gateway of this host, or of another one.
 
     \b
-    sudo gatehouse status            is everything as it should be
-    sudo gatehouse doctor            what is wrong, and what mends it
     sudo gatehouse status           is the host what it was made to be?
     sudo gatehouse doctor --fix     what is wrong, why, and the repairs that are safe
     sudo gatehouse smoke            is it usable?

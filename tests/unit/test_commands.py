@@ -48,7 +48,7 @@ def test_settings_show_the_problems_of_every_host(gatehouse: Gatehouse) -> None:
     Path("keys.env").write_text("sk-not-shown\n")
     code, _, errors = gatehouse("settings")
     assert code == 1
-    assert "4 problems in the settings:" in errors
+    assert "problems in the settings: 4" in errors
     for key in ("one: litellm_prot", "one: litellm_port", "two: redis_port", "keys.env:1"):
         assert key in errors
     assert "sk-not-shown" not in errors

@@ -54,15 +54,23 @@ SSH = """\
 listener=LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=82,fd=6))
 listener=LISTEN 0 128 [::]:22 [::]:* users:(("sshd",pid=82,fd=7))
 listener=LISTEN 0 128 127.0.0.1:6010 0.0.0.0:* users:(("sshd-session",pid=90,fd=9))
+listener=LISTEN 0 128 0.0.0.0:8899 0.0.0.0:* users:(("sshd-session",pid=90,fd=11))
 listener=LISTEN 0 128 127.0.0.1:4000 0.0.0.0:* users:(("docker-proxy",pid=91,fd=9))
+ssh_port=22
 ssh_session=0 0 192.0.2.10:22 192.0.2.7:51234 users:(("sshd-session",pid=90,fd=7))
 ssh_session=0 0 [::ffff:192.0.2.10]:22 [::ffff:192.0.2.8]:51235 users:(("sshd-session",pid=93,fd=7))
 ssh_session=0 0 127.0.0.1:38822 127.0.0.1:4000 users:(("sshd-session",pid=90,fd=8))
+ssh_session=0 0 127.0.0.1:6010 127.0.0.1:52000 users:(("sshd-session",pid=90,fd=10))
+ssh_session=0 0 192.0.2.10:8899 203.0.113.5:52000 users:(("sshd-session",pid=90,fd=12))
+ssh_session=0 0 127.0.0.1:22 127.0.0.1:52002 users:(("sshd-session",pid=95,fd=7))
 """
 
 
 def test_ssh_ports_are_those_that_are_configured_and_come_in_by() -> None:
-    """A tunnel's own end is no port of sshd, and what sshd only forwards is none either."""
+    """A tunnel's own end is no port of sshd, and what sshd only forwards is none either.
+
+    Nor is somebody a peer who uses such a thing, or who is on the host already.
+    """
     host = facts.HostFact().process(SSH.splitlines())
     assert host.ssh_ports == {22}
     assert host.ssh_peers == {"192.0.2.7", "192.0.2.8"}
@@ -70,10 +78,14 @@ def test_ssh_ports_are_those_that_are_configured_and_come_in_by() -> None:
     assert told.ssh_ports == {22, 2222}
 
 
-def test_ssh_port_is_found_where_nobody_is_logged_in() -> None:
-    """Who listens as sshd on more than loopback is let in; nobody is where there is no sshd."""
-    lines = [line for line in SSH.splitlines() if line.startswith("listener=")]
-    assert facts.HostFact().process(lines).ssh_ports == {22}
+def test_ssh_port_that_nobody_told_of_is_one_where_another_listens() -> None:
+    """Somebody who came in by inetd's port, or by a socket of systemd's with any name, comes again."""
+    lines = [
+        'listener=LISTEN 0 128 *:2022 *:* users:(("systemd",pid=1,fd=48))',
+        'ssh_session=0 0 192.0.2.10:2022 192.0.2.7:51234 users:(("sshd",pid=90,fd=7))',
+    ]
+    host = facts.HostFact().process(lines)
+    assert (host.ssh_ports, host.ssh_peers) == ({2022}, {"192.0.2.7"})
     assert facts.HostFact().process([]).ssh_ports == frozenset()
     assert facts.HostFact().process(["firewall=ufw"]).firewalls == ("ufw",)
 

@@ -1,15 +1,19 @@
 """The firewall: the rules that the script makes are the ones that the check looks for."""
 
+import os
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from gatehouse.checks.firewall import checks
+from gatehouse.checks.firewall import SSH_PORTS, checks
+from gatehouse.deploys.firewall import _locked_out
 from gatehouse.render import Machine
 from gatehouse.render.firewall import FILTER, FILTER_UNIT, RULES
 from tests.given import MACHINE, model, problems, rendered, settings
+from tests.waiting import wait_for
 
 # `-D`, `-F` and `-X` find nothing: the script would go on deleting otherwise.
 IPTABLES = """#!/bin/sh
@@ -144,10 +148,94 @@ def test_named_interfaces_are_trusted() -> None:
     assert rules.count('iifname "tailscale0" accept') == rules.count('iifname "virbr*" accept') == 2
 
 
+def test_udp_is_let_in_where_it_is_named() -> None:
+    """A VPN that this host serves, in a process of its own or in a container."""
+    assert "udp dport { 51820" not in closed()
+    rules = closed(firewall_udp_ports=[51820, 3478])
+    assert "\t\tudp dport { 51820, 3478 } accept" in rules
+    assert "meta l4proto udp ct original proto-dst { 51820, 3478 } accept" in rules
+
+
+def test_bridge_that_is_not_dockers_is_no_container() -> None:
+    """A bridge of the host's own cards may be called as Docker calls its own: br-lan."""
+    assert '\t\tiifname "br-*" accept' in closed()
+    machine = Machine(MACHINE.cores, MACHINE.memory_mib, bridges=frozenset({"br-lan", "br-ex"}))
+    rules = rendered(machine, firewall_enabled=True).files[RULES].content
+    assert '\t\tiifname "br-*" iifname != { "br-ex", "br-lan" } accept' in rules
+    assert 'iifname "br-*" accept' not in rules
+    assert "# Bridges named like Docker's that are not: br-ex br-lan\n" in rules
+
+
+def test_whoever_is_logged_in_here_must_come_in_again() -> None:
+    """By a network that SSH is let in from, or by an interface that everything is let in by."""
+    inside, outside = "10.1.2.3", "198.51.100.7"
+    narrow = settings(
+        firewall_enabled=True,
+        firewall_ssh_networks=["10.0.0.0/8"],
+        firewall_interfaces=["wg0", "virbr*"],
+    )
+    assert _locked_out(narrow, [inside], {inside: "eth0"}) == ""
+    assert outside in _locked_out(narrow, [inside, outside], {inside: "eth0", outside: "eth0"})
+    assert outside in _locked_out(narrow, [outside], {})
+    for device in ("wg0", "virbr1", "lo"):
+        assert _locked_out(narrow, [outside], {outside: device}) == ""
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Give a process that calls itself as sshd's first one does."""
+    title = "sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups"
+    with subprocess.Popen(["bash", "-c", f'exec -a "{title}" cat'], stdin=subprocess.PIPE) as one:
+        named = Path(f"/proc/{one.pid}/cmdline")
+        wait_for(lambda: b"[listener]" in named.read_bytes(), 10, "the process to have its title")
+        yield one
+        one.kill()
+
+
+def test_ports_of_ssh_are_found(tmp_path: Path, listener: subprocess.Popen[bytes]) -> None:
+    """As it is configured, where systemd listens for it, where it was told on its command line.
+
+    What it forwards for somebody who is logged in is none of its ports.
+    """
+    other = os.getpid()
+    made = {
+        "sshd": "echo port 22",
+        "systemctl": 'case "$*" in *is-active*ssh.socket) ;; *show*) echo "[::]:2022 (Stream)" ;; *) exit 3 ;; esac',
+        "ss": f"""cat <<'END'
+LISTEN 0 128 0.0.0.0:2222 0.0.0.0:* users:(("sshd",pid={listener.pid},fd=6))
+LISTEN 0 128 127.0.0.1:2223 0.0.0.0:* users:(("sshd",pid={listener.pid},fd=7))
+LISTEN 0 128 0.0.0.0:8899 0.0.0.0:* users:(("sshd",pid={other},fd=7))
+LISTEN 0 128 [::]:2322 [::]:* users:(("dropbear",pid={other},fd=7))
+LISTEN 0 128 [::1]:2323 [::]:* users:(("dropbear",pid={other},fd=8))
+END""",
+    }
+    for name, script in made.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+
+    def seen() -> list[str]:
+        env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+        return subprocess.check_output(["sh", "-c", SSH_PORTS], text=True, env=env).split()
+
+    assert seen() == ["22", "2022", "2222", "2322"]
+    # It cannot say as what it is configured where its folder is missing: as before a first start.
+    (tmp_path / "sshd").write_text("#!/bin/sh\nexit 255\n")
+    assert seen() == ["2022", "2222", "2322"]
+
+
+def test_rules_are_loaded_before_the_network_and_after_others() -> None:
+    """What waits for the network before the system is up would end a cycle by dropping the rules."""
+    unit = rendered(firewall_enabled=True).files[FILTER_UNIT].content
+    assert "DefaultDependencies=no" in unit
+    assert "Before=network-pre.target shutdown.target" in unit
+    assert "After=nftables.service\nPartOf=nftables.service" in unit
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"firewall_ports": [0]},
+        {"firewall_udp_ports": [65536]},
         {"firewall_ssh_networks": []},
         {"firewall_ssh_networks": ["192.0.2.0/33"]},
         {"firewall_ssh_networks": ["192.0.2.1/24"]},
@@ -167,6 +255,7 @@ def test_closed_host_is_checked() -> None:
     assert names[1:] == [
         "firewall: only what is allowed comes in",
         "firewall: SSH is let in where it listens",
+        "firewall: only Docker's bridges are taken for Docker's",
     ]
     assert len(checks(settings())) == 1
 
