@@ -4,6 +4,7 @@ import importlib
 import json
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from gatehouse.upgrade import Image, Preview, preview, targets, with_version
 
 _SECONDS = 180
 _DIGEST = 19
+# Where a host's own command is installed.
+_HOME = "/opt/gatehouse"
 
 
 @click.command("upgrade")
@@ -44,7 +47,7 @@ def upgrade(  # noqa: PLR0913 - one for each option
     """  # noqa: D301 - click's mark for a block that stays as it is
     if asked == apply:
         raise CannotLookError("say --preview or --apply")
-    if Path("deploy.py").is_file() and Path("inventory").is_file() and not here.SETTINGS.exists():
+    if _in_checkout():
         operator = importlib.import_module("gatehouse.commands.upgrade")
         operator.run(apply=apply, version=version, fetch=fetch, yes=yes, as_json=as_json)
         return
@@ -57,6 +60,12 @@ def upgrade(  # noqa: PLR0913 - one for each option
     found = looked_at(wanted(here.settings(), version))
     emit(found) if as_json else show(found)
     raise SystemExit(int(bool(found.problems)))
+
+
+def _in_checkout() -> bool:
+    """Tell whether it is the operator's command, in the checkout: also on the host itself."""
+    whole = Path("deploy.py").is_file() and Path("inventory").is_file()
+    return whole and not Path(sys.prefix).is_relative_to(_HOME)
 
 
 def wanted(settings: Settings, version: str | None) -> Settings:

@@ -1,5 +1,6 @@
 """A deploy on the spot: pyinfra runs on the host itself, with the inventory that is shipped."""
 
+import json
 import re
 import subprocess
 import tomllib
@@ -47,6 +48,17 @@ def test_deploy_on_the_spot_finds_the_same_host(workstation: Workstation, pyinfr
     done = workstation.exec(pyinfra)
     assert re.search(r"Grand total +\d+ +- +- +\d+", done.stdout + done.stderr), done.stdout
     assert containers(workstation) == before
+
+
+def test_upgrade_is_looked_at_with_the_settings_of_the_checkout(
+    workstation: Workstation, pyinfra: str
+) -> None:
+    """On the host itself, too: what it was deployed with says nothing of what is wanted now."""
+    assert CHECKOUT in pyinfra
+    here = f"cd {CHECKOUT} && {VENV}/bin/python -m gatehouse.tool upgrade --preview --json"
+    assert list(json.loads(workstation.exec(here).stdout)) == ["@local"]
+    own = f"cd {CHECKOUT} && gatehouse upgrade --preview --json"
+    assert "images" in json.loads(workstation.exec(own).stdout)
 
 
 def test_user_with_sudo_deploys_and_verifies_on_the_spot(
