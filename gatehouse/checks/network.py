@@ -13,6 +13,9 @@ SOCKETS = "ss -Hltnp"
 OURS = "network: no port of ours is held by somebody else"
 _HOLDER = re.compile(r'\("([^"]+)",pid=(\d+)')
 _ADDRESS, _PROCESS = 3, 5
+_SYSTEMD: tuple[str, ...] = ("systemd",)
+# Where userland-proxy is false (CIS 2.16), the daemon holds the ports of containers itself.
+_DOCKER: tuple[str, ...] = ("docker-proxy", "dockerd")
 # systemd listens for these; their check, where it is not the one of a container.
 _SERVED_BY = dict.fromkeys(("health", "metrics"), "health: the page is served")
 
@@ -38,17 +41,17 @@ def only(expected: list[str]) -> Judge:
     return judge
 
 
-def held_by(ports: dict[int, str]) -> Judge:
-    """Judge that who listens on each port, if anybody does, is the process of that name."""
+def held_by(ports: dict[int, tuple[str, ...]]) -> Judge:
+    """Judge that who listens on each port, if anybody does, is a process of one of its names."""
 
     def judge(code: int, output: str) -> Result:
         if code or not output.strip():
             return Result(holds=False, found=output.strip() or f"nothing (exit code {code})")
         strangers = [
             f"{place} is held by " + (" and ".join(f"{n} (process {pid})" for n, pid in holders))
-            for port, name in ports.items()
+            for port, names in ports.items()
             for place, holders in listening(output, port)
-            if holders and name not in {holder for holder, _ in holders}
+            if holders and not {holder for holder, _ in holders} & {*names}
         ]
         return nothing(strangers)
 
@@ -74,9 +77,9 @@ def checks(settings: Settings) -> list[Check]:
         subnets["engines"] = settings.network_engines_subnet
     # Docker listens for containers, systemd for engines and the page.
     holders = {
-        int(_port(here)): "systemd" if component in _SERVED_BY else "docker-proxy"
+        int(_port(here)): _SYSTEMD if component in _SERVED_BY else _DOCKER
         for component, here in places.items()
-    } | {engine.port: "systemd" for engine in settings.active_engines}
+    } | {engine.port: _SYSTEMD for engine in settings.active_engines}
     return [
         *(
             Check(

@@ -96,6 +96,15 @@ def test_stranger_on_a_port_is_named() -> None:
     assert not check.judge(0, "").holds
 
 
+def test_daemon_may_hold_the_ports_of_containers() -> None:
+    """With userland-proxy false (CIS 2.16) dockerd holds them; those of the page it may not."""
+    (check,) = (each for each in checks(settings()) if each.name == OURS)
+    containers = _listening("127.0.0.1:4000", "127.0.0.1:5434", "127.0.0.1:6379", who="dockerd")
+    assert check.judge(0, containers).holds
+    page = check.judge(0, _listening("127.0.0.1:8181", who="dockerd"))
+    assert page.found == "127.0.0.1:8181 is held by dockerd (process 7)"
+
+
 def _listening(*places: str, who: str = "docker-proxy") -> str:
     return "\n".join(
         f'LISTEN 0 4096 {place} 0.0.0.0:* users:(("{who}",pid=7,fd=4))' for place in places
