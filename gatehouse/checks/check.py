@@ -9,10 +9,14 @@ Severity = Literal["failure", "warning"]
 
 @dataclass(frozen=True)
 class Result:
-    """What a check found: whether it holds, and what was seen."""
+    """What a check found: whether it holds, and what was seen.
+
+    `answered` is false where nothing was seen: then it holds as little, and `found` says why.
+    """
 
     holds: bool
     found: str
+    answered: bool = True
 
 
 @dataclass(frozen=True)

@@ -400,8 +400,8 @@ def _containers(add: _Items, settings: Settings) -> None:
     )
 
     def confined(code: int, output: str) -> str | None:
-        has = of("info", lambda i: Result(i["kernel_has_apparmor"], ""))(code, output).holds
-        return None if has else "this kernel has no AppArmor"
+        has = of("kernel_has_apparmor", lambda has: Result(has, ""))(code, output)
+        return "this kernel has no AppArmor" if has.answered and not has.holds else None
 
     def unconfined(containers: Containers) -> Result:
         loose = ("", "unconfined")

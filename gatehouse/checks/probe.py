@@ -51,9 +51,10 @@ def of(key: str, judge: Callable[[Any], Result]) -> Judge:
             problem = document["errors"].get(key)
         except (ValueError, LookupError, TypeError, AttributeError):
             lines = output.strip().splitlines() or [f"nothing (exit code {code})"]
-            return Result(holds=False, found=lines[-1][:_MOST_CHARACTERS])
+            return Result(holds=False, found=lines[-1][:_MOST_CHARACTERS], answered=False)
         if code or problem or key not in document:
-            return Result(holds=False, found=problem or f"no answer (exit code {code})")
+            said = problem or f"no answer (exit code {code})"
+            return Result(holds=False, found=said, answered=False)
         return judge(document[key])
 
     return read

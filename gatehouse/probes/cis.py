@@ -242,8 +242,12 @@ def info() -> dict[str, Any]:
         "logging": found["LoggingDriver"],
         "storage": found["Driver"],
         "experimental": found["ExperimentalBuild"],
-        "kernel_has_apparmor": text("/sys/module/apparmor/parameters/enabled").strip() == "Y",
     }
+
+
+def kernel_has_apparmor() -> bool:
+    """Tell whether containers can be confined by AppArmor."""
+    return text("/sys/module/apparmor/parameters/enabled").strip() == "Y"
 
 
 def main() -> None:
@@ -262,6 +266,7 @@ def main() -> None:
             "containers": lambda: [described(each) for each in containers()],
             "sockets": lambda: sockets(asked["ports"], networks),
             "dangling": dangling,
+            "kernel_has_apparmor": kernel_has_apparmor,
         },
         at_once=4,
     )

@@ -14,14 +14,17 @@ from gatehouse.tool import here
 from gatehouse.tool.checking import answer
 from gatehouse.tool.show import busy, console, emit, json_option, table
 
-Verdict = Literal["pass", "fail", "excepted", "absent"]
+Verdict = Literal["pass", "fail", "unknown", "excepted", "absent"]
 # Checks of `gatehouse status` that an audit is about, too.
 OTHERS = ("firewall", "network", "secrets")
 # It reads every log and file: bounded, but slow on a busy host.
 SECONDS = 300
+# Of a command that found out nothing: its time was over, or it cannot be run.
+_NO_ANSWER = (124, 126, 127)
 _STYLES: dict[Verdict, str] = {
     "pass": "green",
     "fail": "bold red",
+    "unknown": "bold red",
     "excepted": "yellow",
     "absent": "dim",
 }
@@ -36,7 +39,8 @@ class Line(BaseModel):
     section: str = Field(description="What it is about.")
     title: str = Field(description="What should hold.")
     verdict: Verdict = Field(
-        description="excepted: it does not hold, on purpose; absent: it does not apply here."
+        description="unknown: it could not be looked at; excepted: it does not hold, on purpose; "
+        "absent: it does not apply here."
     )
     expected: str = Field(description="What should be.")
     found: str = Field(description="What was seen.")
@@ -48,15 +52,18 @@ class Audit(BaseModel):
     """What `gatehouse audit --json` prints."""
 
     passed: int = Field(description="Items that hold.")
-    applicable: int = Field(description="Items that apply here, excepted ones too.")
+    applicable: int = Field(description="Items that apply here, excepted and unknown ones too.")
     excepted: int = Field(description="Items that do not hold on purpose.")
     failed: int = Field(description="Items that do not hold.")
+    unknown: int = Field(description="Items that could not be looked at.")
     problems: list[str] = Field(description="What is wrong with the list of exceptions.")
     items: list[Line] = Field(description="Every item.")
 
     @property
     def exit_code(self) -> int:
-        """0 when nothing fails and every exception is one."""
+        """0 when nothing fails and every exception is one; 2 when something was not looked at."""
+        if self.unknown:
+            return 2
         return 1 if self.failed or self.problems else 0
 
 
@@ -75,7 +82,7 @@ def audit(*, everything: bool, as_json: bool) -> None:
     secrets in everything that people and backups may see. It changes nothing. What does not hold on
     purpose is in audit_exceptions with its reason; an exception that is none any more fails, too.
 
-    Exit codes: 0 all holds or is excepted, 1 something does not, 2 it could not look.
+    Exit codes: 0 all holds or is excepted, 1 something does not, 2 it could not look everywhere.
     """  # noqa: D301 - click's mark for a block that stays as it is
     here.be_root("audit")
     settings = here.settings()
@@ -121,6 +128,7 @@ def judged(
         applicable=len(lines) - count["absent"],
         excepted=count["excepted"],
         failed=count["fail"],
+        unknown=count["unknown"],
         problems=problems,
         items=lines,
     )
@@ -130,11 +138,15 @@ def _line(
     item: Item, finding: Finding, answered: tuple[int, str], exceptions: Mapping[str, str]
 ) -> Line:
     why = item.absent(*answered)
+    code, _ = answered
+    silent = not finding.result.answered or code in _NO_ANSWER or code < 0
     verdict: Verdict
     if why is not None:
         verdict, reason = "absent", why
     elif finding.result.holds:
         verdict, reason = "pass", None
+    elif silent:
+        verdict, reason = "unknown", None
     elif item.id in exceptions:
         verdict, reason = "excepted", exceptions[item.id]
     else:
@@ -174,7 +186,7 @@ def show(found: Audit, *, everything: bool) -> None:
         for line in mine:
             if line.verdict != "pass" or everything:
                 style = _STYLES[line.verdict]
-                why = line.found if line.verdict in ("pass", "fail") else line.reason or ""
+                why = line.found if line.reason is None else line.reason
                 number = "" if line.id == line.title else line.id
                 rows.add_row(number, f"[{style}]{line.verdict}[/]", escape(line.title), escape(why))
     out = console()
@@ -188,7 +200,12 @@ def show(found: Audit, *, everything: bool) -> None:
             out.print(f"  fix       {escape(line.fix)}")
     for problem in found.problems:
         out.print(f"[bold red]{escape(problem)}[/]")
+    if found.unknown:
+        out.print(
+            f"\n[bold red]{found.unknown} could not be looked at[/]: the table says why; "
+            "mend that, or wait until the host is less busy, and audit it again"
+        )
     out.print(
         f"\nscore: {found.passed} of {found.applicable} that apply; {found.excepted} excepted "
-        f"with a reason, {found.failed} failed"
+        f"with a reason, {found.failed} failed, {found.unknown} unknown"
     )

@@ -76,7 +76,6 @@ def documents() -> dict[str, Document]:
                 "logging": "syslog",
                 "storage": "overlay2",
                 "experimental": False,
-                "kernel_has_apparmor": True,
             },
             "daemon": {"no-new-privileges": True, "userland-proxy": False},
             "bridge": {"com.docker.network.bridge.enable_icc": "false"},
@@ -95,6 +94,7 @@ def documents() -> dict[str, Document]:
                 {"protocol": "tcp", "address": "127.0.0.1", "port": 4000, "who": ["docker-proxy"]}
             ],
             "dangling": 2,
+            "kernel_has_apparmor": True,
         },
         search(S): {"docker": [], "processes": [], "logs": [], "disk": [], "searched": 6},
     }
@@ -240,8 +240,37 @@ def test_item_fails_for_its_own_reason(number: str) -> None:
 @pytest.mark.parametrize("item", ITEMS, ids=lambda item: item.id)
 def test_item_does_not_hold_without_an_answer(item: Item) -> None:
     """A probe that did not run proves nothing."""
-    assert not item.check.judge(127, "sh: 1: python3: not found").holds
+    found = item.check.judge(127, "sh: 1: python3: not found")
+    assert (found.holds, found.answered) == (False, False)
     assert len(item.check.fix) > 10
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [(124, "no answer in 300 s"), (127, "sh: 1: python3: not found"), (-9, "")]
+)
+def test_host_that_gives_no_answer_is_unknown(code: int, said: str) -> None:
+    """Nothing is excepted, absent or failed where nothing was looked at; the audit ends with 2."""
+    asked = wanted(S)
+    answers = {item.check.command: (code, said) for item in asked}
+    found = judged(asked, answers, S.audit_exceptions)
+    assert {line.verdict for line in found.items} == {"unknown"}
+    assert (found.unknown, found.passed, found.failed) == (found.applicable, 0, 0)
+    assert found.unknown == len(asked)
+    assert found.exit_code == 2
+
+
+def test_question_that_fails_leaves_its_items_unknown() -> None:
+    """What Docker did not say is unknown, and AppArmor is not taken to be missing."""
+    document = documents()
+    said = probes.printed(document[look(S)], info="OSError: Docker answered 500")
+    answers = {look(S): (0, said), search(S): (0, probes.printed(document[search(S)]))}
+    found = judged(ITEMS, answers, {"2.13": "a single host"})
+    unknown = verdicts(found, "unknown")
+    assert {"1.2.2", "2.5", "2.13", "5.1"} < set(unknown)
+    assert verdicts(found, "absent") == verdicts(found, "fail") == found.problems == []
+    assert "5.2" not in unknown
+    assert found.passed == found.applicable - len(unknown)
+    assert found.exit_code == 2
 
 
 def test_no_apparmor_is_no_failure() -> None:
@@ -249,7 +278,7 @@ def test_no_apparmor_is_no_failure() -> None:
     whole = audit().applicable
 
     def change(document: Document) -> None:
-        document["info"]["kernel_has_apparmor"] = False
+        document["kernel_has_apparmor"] = False
         document["containers"][0]["apparmor"] = ""
 
     found = audit(change)
