@@ -41,6 +41,8 @@ _LISTENS = {
     "prometheus": ["tcp 9090"],
     "alertmanager": ["tcp 9093"],
 }
+# Where a daemon's socket is a path, or one of systemd's (which the probe looks up).
+_PATHS = ("unix://", "fd://")
 Containers = list[dict[str, Any]]
 Wrong = Callable[[dict[str, Any]], object]
 
@@ -252,7 +254,8 @@ def _daemon(add: _Items) -> None:
         "no TCP listener without tlsverify",
         "daemon",
         _no_tcp,
-        "remove hosts tcp:// from daemon.json and from docker.service",
+        "remove tcp:// from hosts in daemon.json, -H from docker.service (systemctl cat "
+        "docker.service), ListenStream from docker.socket; then restart them",
     )
     add.add(
         "2.9",
@@ -334,9 +337,8 @@ def _daemon(add: _Items) -> None:
 
 
 def _no_tcp(daemon: dict[str, Any]) -> Result:
-    said = daemon.get("hosts", daemon.get("host", daemon.get("H", [])))
-    hosts = [said] if isinstance(said, str) else list(said)
-    open_ones = [each for each in hosts if each.startswith("tcp://")]
+    # What names no protocol is TCP: `-H :2375`.
+    open_ones = [each for each in daemon["hosts"] if not each.startswith(_PATHS) and each]
     verified = str(daemon.get("tlsverify", "")).lower() == "true"
     return Result(not open_ones or verified, ", ".join(open_ones) or "the socket only")
 

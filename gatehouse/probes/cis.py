@@ -25,6 +25,20 @@ CONTAINERD = ("/run/containerd/containerd.sock", "/run/docker/containerd/contain
 LISTENS = {"tcp": "0A", "udp": "07"}
 OPEN_FILES = re.compile(r"^Max open files\s+\S+\s+(\S+)", re.MULTILINE)
 HOLDER = re.compile(r'\("([^"]+)",pid=(\d+)')
+# What systemd shows of a socket: `/run/docker.sock (Stream)`, `[::]:2375 (Stream)`.
+LISTEN = re.compile(r"(\S+) \(Stream\)")
+# dockerd's options of one letter, and those of them that take no value.
+SHORT = {
+    "H": "host",
+    "l": "log-level",
+    "s": "storage-driver",
+    "G": "group",
+    "b": "bridge",
+    "p": "pidfile",
+    "D": "debug",
+    "v": "version",
+}
+SWITCHES = ("D", "v")
 
 
 def text(path: Path | str) -> str:
@@ -35,21 +49,61 @@ def text(path: Path | str) -> str:
 
 
 def run(*command: str) -> str:
-    """Give what a command prints; raises `OSError` where there is none."""
+    """Give what a command prints; raises `OSError` where there is none, or it fails."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    if done.returncode:
+        said = done.stderr.strip() or f"exit code {done.returncode}"
+        raise OSError(f"{' '.join(command)}: {said}")
     return done.stdout
 
 
-def daemon() -> dict[str, Any]:
-    """Give what the daemon was told: daemon.json, and the options of its command line."""
-    told: dict[str, Any] = json.loads(text(DAEMON_JSON) or "{}")
-    pid = text("/run/docker.pid").strip()
-    words = text(PROC / pid / "cmdline").split("\0")[1:] if pid else []
+def options(words: list[str]) -> dict[str, Any]:
+    """Give what the daemon's command line tells it; `host` is a list, as it can be repeated.
+
+    dockerd takes no word by itself: one without a dash is the value of the option before it. Of any
+    other option that is repeated the last counts.
+    """
+    told: list[tuple[str, str | None]] = []
     for word in words:
-        name, _, value = word.removeprefix("--").partition("=")
         if word.startswith("--"):
-            told.setdefault(name, value or "true")
-    return told
+            name, equals, value = word[2:].partition("=")
+            told.append((name, value if equals else None))
+        elif word.startswith("-") and word != "-":
+            letters = word[1:]
+            while letters[:1] in SWITCHES and letters[1:2] != "=":
+                told.append((SHORT[letters[0]], None))
+                letters = letters[1:]
+            if letters:
+                name = SHORT.get(letters[0], letters[0])
+                told.append((name, letters[1:].removeprefix("=") or None))
+        elif told:
+            told[-1] = (told[-1][0], word)
+    return {
+        **{name: "true" if value is None else value for name, value in told},
+        "host": [value or "" for name, value in told if name == "host"],
+    }
+
+
+def held() -> list[str]:
+    """Give the addresses at which systemd listens for the daemon, but for paths."""
+    shown = run("systemctl", "show", "-p", "TriggeredBy", "--value", "docker.service")
+    units = [unit for unit in shown.split() if unit.endswith(".socket")]
+    listens = run("systemctl", "show", "-p", "Listen", "--value", *units) if units else ""
+    return [f"tcp://{place}" for place in LISTEN.findall(listens) if place[0] not in "/@"]
+
+
+def daemon() -> dict[str, Any]:
+    """Give what the daemon was told: its file, its command line, and systemd's sockets for it."""
+    pid = run("systemctl", "show", "-p", "MainPID", "--value", "docker.service").strip()
+    if pid in ("", "0"):
+        pid = text("/run/docker.pid").strip()
+    words = text(PROC / pid / "cmdline").removesuffix("\0").split("\0") if pid else [""]
+    if not words[0]:
+        raise OSError("dockerd's process is not found: systemctl status docker.service")
+    said = options(words[1:])
+    told: dict[str, Any] = json.loads(text(said.get("config-file", DAEMON_JSON)) or "{}")
+    hosts = [*told.get("hosts", []), *said.pop("host"), *held()]
+    return {**told, **said, "hosts": hosts}
 
 
 def files() -> dict[str, str]:

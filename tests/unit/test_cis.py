@@ -1,5 +1,6 @@
 """The audit: every item can hold and can fail, and its exceptions are audited themselves."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import pytest
 
 from gatehouse.checks.cis import Item, items, look, search
+from gatehouse.probes import cis as looking
 from gatehouse.probes import search as searching
-from gatehouse.probes.cis import loopback
+from gatehouse.probes.cis import loopback, options
 from gatehouse.tool.audit import Audit, judged, wanted
 from tests import probes
 from tests.given import settings
@@ -77,7 +79,11 @@ def documents() -> dict[str, Document]:
                 "storage": "overlay2",
                 "experimental": False,
             },
-            "daemon": {"no-new-privileges": True, "userland-proxy": False},
+            "daemon": {
+                "no-new-privileges": True,
+                "userland-proxy": False,
+                "hosts": ["fd://", "unix:///run/docker.sock"],
+            },
             "bridge": {"com.docker.network.bridge.enable_icc": "false"},
             "files": {
                 "docker.service": "644 root root",
@@ -271,6 +277,94 @@ def test_question_that_fails_leaves_its_items_unknown() -> None:
     assert "5.2" not in unknown
     assert found.passed == found.applicable - len(unknown)
     assert found.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("-H fd:// -H tcp://0.0.0.0:2375", ["fd://", "tcp://0.0.0.0:2375"]),
+        ("-H=fd:// -H=tcp://0.0.0.0:2375", ["fd://", "tcp://0.0.0.0:2375"]),
+        ("--host fd:// --host tcp://0.0.0.0:2375", ["fd://", "tcp://0.0.0.0:2375"]),
+        ("--host=fd:// --host=tcp://0.0.0.0:2375", ["fd://", "tcp://0.0.0.0:2375"]),
+        ("-Hfd:// -DHtcp://[::]:2375", ["fd://", "tcp://[::]:2375"]),
+        ("-D -H :2375 --debug", [":2375"]),
+        ("--debug --containerd=/run/containerd/containerd.sock", []),
+    ],
+)
+def test_hosts_are_read_as_dockerd_reads_them(words: str, expected: list[str]) -> None:
+    """Every form of the option counts, however often it is there; a TCP address is no socket."""
+    told = options(words.split())
+    assert told["host"] == expected
+    found = audit(put("daemon", "hosts", value=told["host"]))
+    assert verdicts(found, "fail") == (["2.7"] if "2375" in words else [])
+
+
+def test_options_are_read_as_dockerd_reads_them() -> None:
+    """A value is in the next word, glued, or behind `=`; of one that is repeated the last counts."""
+    told = options(["--log-level", "info", "-l=debug", "-G", "docker", "-D=false", "--tlsverify"])
+    assert told["log-level"] == "debug"
+    assert told["group"] == "docker"
+    assert told["debug"] == "false"
+    assert told["tlsverify"] == "true"
+    assert options(["-lwarn", "--userland-proxy=false", "-vD"]) == {
+        "log-level": "warn",
+        "userland-proxy": "false",
+        "version": "true",
+        "debug": "true",
+        "host": [],
+    }
+
+
+def test_verified_clients_may_use_tcp() -> None:
+    """With tlsverify a TCP address holds; a daemon that only encrypts does not."""
+
+    def change(document: Document) -> None:
+        document["daemon"] |= {"hosts": ["tcp://0.0.0.0:2376"], "tls": True}
+
+    assert verdicts(audit(change), "fail") == ["2.7"]
+    assert verdicts(audit(lambda d: (change(d), d["daemon"].update(tlsverify=True))), "fail") == []
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Document]:
+    """Give a call of what the probe says of a daemon: its file, its words, systemd's sockets."""
+
+    def told(file: Document, *words: str, sockets: str = "") -> Document:
+        (tmp_path / "7").mkdir(exist_ok=True)
+        (tmp_path / "7/cmdline").write_text("".join(f"{word}\0" for word in words))
+        path = tmp_path / "daemon.json"
+        path.write_text(json.dumps(file))
+        monkeypatch.setattr(looking, "DAEMON_JSON", str(path))
+        monkeypatch.setattr(looking, "PROC", tmp_path)
+        shown = {"MainPID": "7\n", "TriggeredBy": "docker.socket\n", "Listen": sockets}
+        monkeypatch.setattr(looking, "run", lambda *command: shown[command[3]])
+        return looking.daemon()
+
+    return told
+
+
+def test_daemon_is_told_in_three_places(daemon: Callable[..., Document]) -> None:
+    """Its addresses are of its file, its command line and systemd's sockets; paths are none."""
+    sockets = "/run/docker.sock (Stream)\n[::]:2375 (Stream)\n"
+    file = {"hosts": ["tcp://10.0.0.1:1"], "icc": False}
+    found = daemon(file, "dockerd", "-H", "fd://", "--icc=false", sockets=sockets)
+    assert found == {
+        "icc": "false",
+        "hosts": ["tcp://10.0.0.1:1", "fd://", "tcp://[::]:2375"],
+    }
+
+
+def test_other_file_of_the_daemon_counts(daemon: Callable[..., Document], tmp_path: Path) -> None:
+    """Who moves daemon.json away is not audited by the one that nobody reads."""
+    other = tmp_path / "other.json"
+    other.write_text('{"hosts": ["tcp://0.0.0.0:2375"]}')
+    assert daemon({}, "dockerd", "--config-file", str(other))["hosts"] == ["tcp://0.0.0.0:2375"]
+
+
+def test_daemon_that_is_not_found_is_no_answer(daemon: Callable[..., Document]) -> None:
+    """Without its process nobody knows what the daemon was told."""
+    with pytest.raises(OSError, match="dockerd's process is not found"):
+        daemon({})
 
 
 def test_no_apparmor_is_no_failure() -> None:
