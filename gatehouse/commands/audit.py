@@ -43,15 +43,18 @@ SELinux on Debian and Ubuntu (5.3), what people do by hand (5.7, 5.23 to 5.25), 
 """
 
 
-@click.command("audit")
+@click.command("audit", context_settings={"ignore_unknown_options": True})
 @click.option("--inventory", default="inventory", show_default=True, help="pyinfra's inventory.")
 @click.option("--limit", multiple=True, metavar="HOST", help="Only this host; can be repeated.")
 @click.argument("arguments", nargs=-1, metavar="[ARGUMENTS OF gatehouse audit]")
 def command(inventory: str, limit: tuple[str, ...], arguments: tuple[str, ...]) -> None:
     """Audit every host of the inventory, each with the settings that it was deployed with.
 
+    The options of `gatehouse audit` go over as they are: --all shows what holds, too, and --json
+    prints a document for each host.
+
     Ends with 0 when all holds or is excepted, 1 when something does not, and 2 when a host could
-    not be looked at.
+    not be looked at; the others are audited all the same.
     """
     known = list(hosts(inventory))
     for name in limit:
@@ -60,8 +63,22 @@ def command(inventory: str, limit: tuple[str, ...], arguments: tuple[str, ...]) 
     code = 0
     for name in limit or known:
         click.secho(name, bold=True, err=True)
-        code = max(code, remote.run(name, ["audit", *arguments], inventory))
+        try:
+            code = max(code, _audited(name, arguments, inventory))
+        except CannotLook as error:
+            error.show()
+            code = error.exit_code
     sys.exit(code)
+
+
+def _audited(name: str, arguments: tuple[str, ...], inventory: str) -> int:
+    """Audit a host; raises `CannotLook` where that was broken off, whatever its exit code."""
+    code = remote.run(name, ["audit", *arguments], inventory)
+    if code < 0:
+        raise CannotLook(f"{name}: the audit was killed by signal {-code}: audit it again")
+    if code > CannotLook.exit_code:
+        raise CannotLook(f"{name}: the audit was broken off with exit code {code}: audit it again")
+    return code
 
 
 def page() -> str:
