@@ -31,11 +31,14 @@ not be looked at (Docker gave no answer, or not in time) is **unknown**: it coun
 covers it, and the audit ends with 2.
 
 Secrets are searched **by value**: root's program on the host reads them, and looks for them in every container's and image's
-configuration, in command lines and environments, in the journal and the containers' logs, and in files below `/etc`, `/opt`,
-`/usr/local`, `/home`, `/root`, `/tmp`, `/var/log`, `/var/tmp`, `/var/lib/gatehouse`, `/var/lib/systemd` and `/run`. It prints the
-name of a secret and the place, never the value. A process in a container may have in its environment what is mounted into that
-container (LiteLLM reads its keys from there); any other process may not. Passed over: the secrets' own folders, model files,
-the virtual environment, files above 16 MiB, and the encrypted repository of backups.
+configuration, in command lines and environments, in the journal with all its fields (so also in the command lines of what wrote
+to it), in the containers' logs, and in files below `/etc`, `/opt`, `/usr/local`, `/home`, `/root`, `/tmp`, `/var/log`, `/var/tmp`,
+`/var/lib/gatehouse`, `/var/lib/systemd` and `/run`. It prints the name of a secret and the place, never the value. A process in a
+container may have in its environment what is mounted into that container (LiteLLM reads its keys from there); any other process
+may not. Passed over: the secrets' own folders, model files, the virtual environment, files above 16 MiB, the encrypted repository
+of backups, and what is mounted below `/run` but for memory file systems (a container's files, a person's remote folders). Of the
+journal it is the newest GiB that `journalctl -o export` prints (a million entries or so), of a container's log the last 20 000 lines.
+A core dump is compressed and is not searched: one of root's, or of a container's user, fails G.5 by being there.
 
 Not asked, because they are no statement about a running host of this kind: separate partitions (1.1.1), rootless mode (2.1),
 TLS files of registries and daemons that are not used here (3.7 to 3.14), how images are built (4.2 to 4.4, 4.7 to 4.9, 4.11, 4.12),

@@ -38,7 +38,8 @@ def docker(path: str) -> bytes:
         answer = connection.getresponse()
         body = answer.read()
     if answer.status != OK:
-        raise OSError(f"Docker answered {answer.status} to {path}")
+        said = body.decode(errors="replace").strip()
+        raise OSError(f"Docker answered {answer.status} to {path}: {said}")
     return body
 
 

@@ -29,10 +29,20 @@ docker run -d --name planted --privileged --network host --pid host --user 0 --e
     -v /var/run/docker.sock:/var/run/docker.sock --entrypoint sh "$image" -c 'echo "$X"; sleep 600'
 rm /run/planted.env
 usermod -aG docker operator
+# In the journal one is a message, and the other in the command line of who wrote another one.
+logger -t planted <redis_password
+systemd-run --quiet --wait --unit planted-journal python3 -I -c '
+import os; os.execv("/bin/sh", ["sh", "-c", "echo hello; sleep 1", open("/etc/gatehouse/secrets/postgres_password").read().strip()])'
+docker run -d --name silent --log-driver none --entrypoint sleep "$image" 600
+mkdir -p /run/planted /var/lib/systemd/coredump
+cat redis_password >/run/planted/file
+touch /var/lib/systemd/coredump/core.litellm.65534.b.1.2.zst
 chmod 666 /etc/docker/daemon.json
 """
 CLEAN = """
-docker rm -fv planted
+docker rm -fv planted silent
+rm -rf /run/planted /var/lib/systemd/coredump/core.litellm.*
+journalctl --quiet --rotate --vacuum-size=1K
 systemctl stop planted-environment planted-words gatehouse-planted
 systemctl reset-failed planted-words gatehouse-planted
 rm -f /opt/forgotten /run/planted.env
@@ -82,13 +92,14 @@ def test_audit_finds_nothing_but_an_old_engine(workstation: Workstation) -> None
     document = audit(workstation)
     assert list(failed(document)) == OLD_ENGINE
     assert document["problems"] == []
+    assert document["unknown"] == 0
     assert document["passed"] + document["excepted"] + len(OLD_ENGINE) == document["applicable"]
     sections = {each["section"] for each in document["items"]}
     assert {"the daemon", "containers", "exposure"} < sections
 
 
 def test_audit_finds_what_is_planted(workstation: Workstation) -> None:
-    """A privileged container, a listener, and secrets in five places are each found by name."""
+    """A privileged container, a listener, and secrets wherever they are, are each found by name."""
     try:
         workstation.exec(PLANT)
         found = failed(audit(workstation))
@@ -102,7 +113,12 @@ def test_audit_finds_what_is_planted(workstation: Workstation) -> None:
     assert "secrets/salt_key in the environment of sleep" in found["G.3"]
     assert "secrets/ui_password in the command line of sleep" in found["G.3"]
     assert "secrets/salt_key in the log of planted" in found["G.4"]
+    assert "secrets/redis_password in the journal" in found["G.4"]
+    assert "secrets/postgres_password in the journal" in found["G.4"]
+    assert "silent" not in found["G.4"]
     assert "secrets/master_key in /opt/forgotten (readable for everybody)" in found["G.5"]
+    assert "secrets/redis_password in /run/planted/file" in found["G.5"]
+    assert "perhaps every secret of litellm in the core dump" in found["G.5"]
     assert not [value for value in values if value in json.dumps(found)]
     assert list(failed(audit(workstation))) == OLD_ENGINE
 

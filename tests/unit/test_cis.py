@@ -1,13 +1,15 @@
 """The audit: every item can hold and can fail, and its exceptions are audited themselves."""
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gatehouse.checks.cis import Item, items, look, search
+from gatehouse.commands.audit import page
 from gatehouse.probes import cis as looking
 from gatehouse.probes import search as searching
 from gatehouse.probes.cis import loopback, options
@@ -469,6 +471,87 @@ def test_search_finds_a_secret_across_two_reads(monkeypatch: pytest.MonkeyPatch)
     needles = {"a": b"0123456789ab", "b": b"zzzzzzzz"}
     command = ["printf", "%s", "xxxxxxx0123456789abxxxxxxxxx"]
     assert searching.stream(needles, command, 2**20) == {"a"}
+
+
+def test_command_that_fails_is_no_search() -> None:
+    """What a command printed before it failed is not all there is; one that was stopped has not."""
+    needles = {"a": b"0123456789ab"}
+    with pytest.raises(OSError, match="sh ended with 3: no journal"):
+        searching.stream(needles, ["sh", "-c", "echo x; echo no journal >&2; exit 3"], 2**20)
+    endless = ["sh", "-c", "echo 0123456789ab; exec cat /dev/zero"]
+    assert searching.stream(needles, endless, 2**22) == {"a"}
+
+
+@pytest.fixture
+def logs(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+    """Give a look at the logs of a host whose journal holds a secret, by Docker's refusal."""
+
+    def look(refusal: str) -> list[str]:
+        def docker(path: str) -> bytes:
+            if "logs" in path:
+                raise OSError(refusal)
+            return b'[{"Id": "1", "Names": ["/quiet"]}]'
+
+        monkeypatch.setattr(searching, "docker", docker)
+        monkeypatch.setattr(searching, "stream", lambda *_: {"secrets/a"})
+        return sorted(searching.complete(searching.in_logs({})))
+
+    return look
+
+
+def test_only_a_driver_that_keeps_nothing_is_passed_over(
+    logs: Callable[[str], list[str]],
+) -> None:
+    """Any other refusal is told, and with it what was found before."""
+    none = "Docker answered 501: configured logging driver does not support reading"
+    assert logs(none) == ["secrets/a in the journal"]
+    assert logs("Docker answered 500: no space left") == [
+        "not all was looked at (Docker answered 500: no space left)",
+        "secrets/a in the journal",
+    ]
+
+
+def test_search_that_found_nothing_and_broke_off_is_no_answer() -> None:
+    """Nothing wrong is only said of what was looked at to its end."""
+
+    def places() -> Iterator[str]:
+        raise OSError("gone")
+        yield ""
+
+    with pytest.raises(OSError, match="gone"):
+        searching.complete(places())
+
+
+def test_core_dump_of_who_held_secrets_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of root and of containers' users are; those of a person's programs are not."""
+    monkeypatch.setattr(searching, "DUMPS", str(tmp_path))
+    for name in ("python3.65534.b.1.2.zst", "restic.0.b.3.4.zst", "firefox.1000.b.5.6.zst"):
+        (tmp_path / f"core.{name}").touch()
+    found = list(searching.dumps([{"Config": {"User": "65534:65534"}}]))
+    assert [place.rpartition(" in ")[0] for place in found] == [
+        "perhaps every secret of python3",
+        "perhaps every secret of restic",
+    ]
+    assert f"{tmp_path}/core.restic.0.b.3.4.zst" in found[1]
+
+
+def test_only_memory_is_searched_below_run() -> None:
+    """What is mounted there for others is not of this host's making, or is not on it."""
+    assert searching.elsewhere(
+        "23 1 0:21 / /run rw - tmpfs tmpfs rw\n"
+        "41 23 0:40 / /run/user/1000 rw shared:9 - tmpfs tmpfs rw\n"
+        "42 41 0:41 / /run/user/1000/gvfs rw shared:9 master:1 - fuse.gvfsd-fuse gvfsd rw\n"
+        "43 23 0:42 / /run/containerd/x/rootfs rw - overlay overlay rw\n"
+        "44 1 0:43 / /home rw - nfs4 other:/home rw\n"
+    ) == {"/run/user/1000/gvfs", "/run/containerd/x/rootfs"}
+
+
+def test_page_names_what_is_searched() -> None:
+    """The folders of the page are those of the search."""
+    told = page().partition("in files below ")[2].partition(". It prints")[0]
+    assert sorted(re.findall("`([^`]+)`", told)) == sorted(searching.TREES)
 
 
 def test_container_rightly_has_what_is_mounted_into_it() -> None:
