@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from gatehouse.settings import Settings
 from gatehouse.settings.version import Version, number, refusal, tag
 
+# Whose images must fit the data.
+_KEPT = ("postgres", "litellm")
 # A start is measured by each deploy; the longest of the last few counts.
 _RECENT = 5
 # Until one was measured, this bounds what a start takes: the setting of each service.
@@ -233,16 +235,21 @@ def words(version: Version | None) -> str | None:
 def _image(
     service: str, then: str, has: Mapping[str, Any] | None, there: Mapping[str, Any] | None
 ) -> Image:
-    # The same reference may mean another image by now.
-    same = has and (has["id"] == there["id"] if there else has["reference"] == then)
     return Image(
         service=service,
         now=has["reference"] if has else None,
         now_digest=_digest(has),
         then=then,
         then_digest=then.partition("@")[2] or _digest(there),
-        changes=not same,
+        changes=not (has and _same(then, has, there)),
     )
+
+
+def _same(then: str, has: Mapping[str, Any], there: Mapping[str, Any] | None) -> bool:
+    """Tell whether it is the image that is there already: a reference may mean another by now."""
+    if there and "id" in has:
+        return bool(has["id"] == there["id"])
+    return bool(has["reference"] == then)
 
 
 def _digest(image: Mapping[str, Any] | None) -> str | None:
@@ -255,11 +262,7 @@ def _digest(image: Mapping[str, Any] | None) -> str | None:
 
 def _migrations(found: Mapping[str, Any]) -> Migrations:
     errors = found.get("errors", {})
-    missing = [
-        str(errors[key]).removeprefix("OSError: ")
-        for key in ("shipped", "database")
-        if key in errors
-    ]
+    missing = [_reason(errors, key) for key in ("shipped", "database") if key not in found]
     if missing:
         failed = found.get("database", {}).get("failed", [])
         return Migrations(pending=None, unknown=[], failed=failed, why="; ".join(missing))
@@ -302,7 +305,8 @@ def _problems(
     problems = []
     if reason := refusal(settings.litellm_image):
         problems.append(f"{settings.litellm_image} is refused: {reason}")
-    if problem := _older(settings.litellm_image, now, then, migrations):
+    unasked = _unasked(settings, found)
+    if problem := unasked or _older(settings.litellm_image, now, then, migrations):
         problems.append(problem)
     if problem := _server(settings.postgres_image, found):
         problems.append(problem)
@@ -316,10 +320,46 @@ def _problems(
 
 def refused(settings: Settings, found: Mapping[str, Any]) -> str | None:
     """Say why these images must not serve on this database, or nothing."""
-    has = found.get("running", {}).get("litellm", {}).get("reference", "")
-    now, then = number(has), number(settings.litellm_image)
+    now, then = number(_before("litellm", found)["reference"] or ""), number(settings.litellm_image)
     older = _older(settings.litellm_image, now, then, _migrations(found))
-    return older or _server(settings.postgres_image, found)
+    return _server(settings.postgres_image, found) or _unasked(settings, found) or older
+
+
+def _unasked(settings: Settings, found: Mapping[str, Any]) -> str | None:
+    """Say that the database had to be asked and was not, or nothing.
+
+    It is asked for other images than those of the release that serves; where none was ever good,
+    nothing can be lost.
+    """
+    errors = found.get("errors", {})
+    if "server" not in found:
+        return (
+            f"whether {settings.postgres_image} can take over the data cannot be known "
+            f"({_reason(errors, 'server')}): sudo gatehouse doctor on the host says what is wrong"
+        )
+    released = found.get("releases", {})
+    if "database" in found or not released.get("good"):
+        return None
+    known = found.get("targets", {})
+    for service, wanted in targets(settings).items():
+        if service in _KEPT and not _same(wanted, _before(service, found), known.get(wanted)):
+            return (
+                f"whether {wanted} can take over the database cannot be known, it does not answer "
+                f"({_reason(errors, 'database')}): start it on the host (cd "
+                "/opt/gatehouse/current && docker compose up --detach postgres), then try again"
+            )
+    return None
+
+
+def _before(service: str, found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give what a service runs with, or would where nobody has removed its container."""
+    running = found.get("running", {}).get(service)
+    current = found.get("releases", {}).get("current", {})
+    return running or {"reference": current.get(service)}
+
+
+def _reason(errors: Mapping[str, Any], key: str) -> str:
+    return str(errors.get(key, "the host gave no answer")).removeprefix("OSError: ")
 
 
 def _server(image: str, found: Mapping[str, Any]) -> str | None:

@@ -4,6 +4,7 @@ It starts nothing of the gateway: an image's migrations are listed by a containe
 that is gone at once.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -14,8 +15,13 @@ from urllib.parse import quote
 
 from gatehouse.probes.common import containers, docker, tell
 
-# Where Postgres has its data, and the file in it that names their major version.
-VOLUME, MAJOR = "gatehouse_postgres-data", "PG_VERSION"
+# Where Postgres has its data, the file in it that names their major version, and the one in which
+# each server writes how it was started: what it says outlives the container.
+VOLUME, MAJOR, STARTED = "gatehouse_postgres-data", "PG_VERSION", "postmaster.opts"
+# Where the official images have the server.
+DEBIAN, ALPINE = "/usr/lib/postgresql/", "/usr/local/bin/"
+GLIBC, MUSL = "glibc (Debian)", "musl (Alpine)"
+RELEASES = "/opt/gatehouse"
 STARTS = "/var/lib/gatehouse/starts.jsonl"
 SECONDS = 60
 PSQL = """
@@ -99,30 +105,61 @@ def database() -> dict[str, list[str]]:
 def server(reference: str) -> dict[str, dict[str, str]]:
     """Give major version and C library of the data, and of an image; raises `OSError`.
 
-    What nobody says is missing. The data were sorted by the library of the server that runs.
+    What nobody says is missing: all of it where there are no data, or no such image. The data were
+    sorted by the library of the server that runs, or ran last.
     """
-    folder = json.loads(docker(f"/volumes/{VOLUME}"))["Mountpoint"]
-    runs = next(
-        each
-        for each in containers()
-        if each["Config"]["Labels"].get("com.docker.compose.service") == "postgres"
-    )
-    data = said(runs["Config"]["Env"]) | {"major": Path(folder, MAJOR).read_text().strip()}
-    wanted = json.loads(docker(f"/images/{quote(reference, safe='/:@')}/json"))
-    return {"data": data, "image": said(wanted["Config"]["Env"])}
+    wanted: dict[str, str] = {}
+    if image(reference):
+        found = json.loads(docker(f"/images/{quote(reference, safe='/:@')}/json"))
+        wanted = said(found["Config"].get("Env") or [])
+    names = quote(json.dumps({"name": [VOLUME]}))
+    volumes = json.loads(docker(f"/volumes?filters={names}"))["Volumes"] or []
+    folders = [Path(each["Mountpoint"]) for each in volumes if each["Name"] == VOLUME]
+    if not folders or not (folders[0] / MAJOR).exists():
+        return {"data": {}, "image": wanted}
+    data = started(folders[0] / STARTED)
+    for each in containers():
+        if each["Config"]["Labels"].get("com.docker.compose.service") == "postgres":
+            data |= said(each["Config"]["Env"])
+    data["major"] = (folders[0] / MAJOR).read_text().strip()
+    return {"data": data, "image": wanted}
+
+
+def started(path: Path) -> dict[str, str]:
+    """Give the C library of the server that has served the data last, as the data say."""
+    try:
+        program = path.read_text().split(maxsplit=1)[0]
+    except (FileNotFoundError, IndexError):
+        return {}
+    for folder, library in ((DEBIAN, GLIBC), (ALPINE, MUSL)):
+        if program.startswith(folder):
+            return {"library": library}
+    return {}
 
 
 def said(environment: list[str]) -> dict[str, str]:
     """Give what the official image says of itself in its environment.
 
-    Debian's variants have a package's version (16.9-1.pgdg120+1), Alpine's the server's (16.9).
+    Debian's variants have a package's version (16.9-1.pgdg120+1) and its folder in their PATH,
+    Alpine's the server's version (16.9).
     """
     values = dict(each.split("=", 1) for each in environment)
     found = {}
     if major := values.get("PG_MAJOR"):
         found["major"] = major
     if version := values.get("PG_VERSION"):
-        found["library"] = "glibc (Debian)" if "pgdg" in version else "musl (Alpine)"
+        packaged = "pgdg" in version or DEBIAN in values.get("PATH", "")
+        found["library"] = GLIBC if packaged else MUSL
+    return found
+
+
+def releases() -> dict[str, dict[str, str]]:
+    """Give service → image reference of the current release, and of the good one, if there is."""
+    found = {}
+    for name in ("current", "good"):
+        with contextlib.suppress(FileNotFoundError):
+            services = json.loads(Path(RELEASES, name, "manifest.json").read_text())["services"]
+            found[name] = {service: each["image"] for service, each in services.items()}
     return found
 
 
@@ -145,6 +182,7 @@ def main() -> None:
             "shipped": lambda: shipped(wanted["litellm"]),
             "database": database,
             "server": lambda: server(wanted["postgres"]),
+            "releases": releases,
             "starts": starts,
         }
     )

@@ -1,12 +1,15 @@
 """Upgrades: what a preview says of what was found, and what it forbids."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner
 
+from gatehouse.deploys.upgrade import same
 from gatehouse.probes import upgrade as probe
 from gatehouse.settings.version import Version
 from gatehouse.tool import here, upgrade
@@ -18,6 +21,16 @@ from tests.given import ROOT, run, settings
 NAME = "ghcr.io/berriai/litellm-non_root"
 OLD, NEW = f"{NAME}:v1.106.10", f"{NAME}:v1.108.12"
 S = settings()
+# Knows images and containers by files of their names, and volumes by one.
+DOCKER = """#!/bin/sh
+folder=$(dirname "$0")
+case "$1 $2" in
+"image inspect") name=$(printf %s "$5" | sed 's,:,%3A,g; s,/,%2F,g') ;;
+"volume inspect") name=volume ;;
+*) name=${4#gatehouse-}; name=${name%-1} ;;
+esac
+cat "$folder/$name" 2>/dev/null
+"""
 
 
 def image(number: str, *digests: str) -> dict[str, Any]:
@@ -41,6 +54,8 @@ def found(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any part of the d
         },
         "shipped": ["1_first", "2_second and third", "3_new"],
         "database": {"done": ["1_first", "2_second and third"], "failed": []},
+        "server": {"data": {"major": "16"}, "image": {"major": "16"}},
+        "releases": {each: {**targets(S), "litellm": OLD} for each in ("current", "good")},
         "starts": [
             {"service": "litellm", "seconds": seconds, "image": OLD, "at": 0}
             for seconds in (200, 10, 40, 20, 20, 20)
@@ -121,7 +136,6 @@ def test_server_that_cannot_read_the_data_is_refused() -> None:
     assert problem({"major": "16", **alpine}) is None
     assert problem({"major": "16"}) is None
     assert problem({}) is None
-    assert refused(S, found(errors={"server": "OSError: no such volume"})) is None
     other = problem({"major": "17", **alpine})
     assert other is not None
     assert "is PostgreSQL 17, the data are of 16" in other
@@ -138,14 +152,114 @@ def test_image_says_what_it_is() -> None:
     assert probe.said(alpine) == {"major": "16", "library": "musl (Alpine)"}
     debian = ["PG_MAJOR=17", "PG_VERSION=17.6-1.pgdg13+1"]
     assert probe.said(debian) == {"major": "17", "library": "glibc (Debian)"}
+    packaged = ["PG_MAJOR=17", "PG_VERSION=17", "PATH=/usr/bin:/usr/lib/postgresql/17/bin"]
+    assert probe.said(packaged) == {"major": "17", "library": "glibc (Debian)"}
     assert probe.said(["PATH=/usr/bin"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("started", "library"),
+    [
+        ('/usr/local/bin/postgres "-c" "max_connections=50"\n', {"library": "musl (Alpine)"}),
+        ("/usr/lib/postgresql/16/bin/postgres\n", {"library": "glibc (Debian)"}),
+        ("/opt/other/bin/postgres\n", {}),
+        ("", {}),
+        (None, {}),
+    ],
+)
+def test_data_say_what_they_were_sorted_by(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, started: str | None, library: dict[str, str]
+) -> None:
+    """What the last server wrote into them outlives its container."""
+    image = {"Id": "sha256:1", "Config": {"Env": ["PG_MAJOR=17", "PG_VERSION=17.6-1.pgdg13+1"]}}
+    volume = {"Name": probe.VOLUME, "Mountpoint": str(tmp_path)}
+    other = {"Name": f"other_{probe.VOLUME}", "Mountpoint": "/nowhere"}
+    answers = {"/images": image, "/volumes": {"Volumes": [other, volume]}, "/containers": []}
+
+    def docker(path: str) -> bytes:
+        return json.dumps(next(answers[each] for each in answers if path.startswith(each))).encode()
+
+    monkeypatch.setattr(probe, "docker", docker)
+    monkeypatch.setattr("gatehouse.probes.common.docker", docker)
+    # A server that was killed before it had made any.
+    assert probe.server("x")["data"] == {}
+    (tmp_path / "PG_VERSION").write_text("16\n")
+    if started is not None:
+        (tmp_path / "postmaster.opts").write_text(started)
+    assert probe.server("x") == {
+        "data": {"major": "16", **library},
+        "image": {"major": "17", "library": "glibc (Debian)"},
+    }
+    answers["/volumes"] = {"Volumes": None}
+    assert probe.server("x")["data"] == {}
+
+
+@pytest.mark.parametrize(
+    ("there", "asked"),
+    [
+        ({}, False),
+        ({"volume": "x"}, True),
+        ({"volume": "x", "litellm": "new", "postgres": "16"}, False),
+        ({"volume": "x", "litellm": "old", "postgres": "16"}, True),
+        ({"volume": "x", "litellm": "new", "postgres": "17"}, True),
+        ({"volume": "x", "litellm": "new"}, True),
+        ({"volume": "x", "postgres": "16"}, True),
+        ({"litellm": "old"}, True),
+    ],
+    ids=lambda value: " ".join(value) or "nothing" if isinstance(value, dict) else "",
+)
+def test_database_is_asked_unless_the_same_images_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: dict[str, str], *, asked: bool
+) -> None:
+    """Containers that somebody has removed are no sign that nothing has changed."""
+    docker = tmp_path / "docker"
+    docker.write_text(DOCKER)
+    docker.chmod(0o755)
+    for name, content in {NEW: "new", S.postgres_image: "16", **there}.items():
+        (tmp_path / quote(name, safe="")).write_text(content)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    done = subprocess.run(["sh", "-c", same(S)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (int(asked), "", "")
+
+
+def test_other_image_is_refused_where_the_database_does_not_answer() -> None:
+    """After `docker compose down` nobody can compare: it is to be started; the same images may."""
+    down = found(running={}, errors={"database": "OSError: No such container"})
+    del down["database"]
+    problem = refused(S, down)
+    assert problem is not None
+    assert f"whether {NEW} can take over the database cannot be known" in problem
+    assert "(No such container)" in problem
+    assert "docker compose up --detach postgres" in problem
+    assert preview(S, down).problems == [problem]
+    same = settings(litellm_image=OLD)
+    assert refused(same, down) is None
+    other = refused(settings(litellm_image=OLD, postgres_image="postgres:16.9-alpine"), down)
+    assert other is not None
+    assert "whether postgres:16.9-alpine can take over" in other
+    # A first deploy that has failed is mended by the next, whatever it has left.
+    assert refused(S, {**down, "releases": {"current": targets(S)}}) is None
+
+
+def test_older_image_is_refused_without_containers_too() -> None:
+    """The release says what would run."""
+    back = settings(litellm_image=f"{NAME}:v1.106.9")
+    silent = found(running={}, errors={"shipped": "OSError: it shows no migrations"})
+    del silent["shipped"]
+    assert "1.106.9 is older than 1.106.10" in str(refused(back, silent))
+
+
+def test_host_without_an_answer_is_refused() -> None:
+    """Who could not be asked has not agreed."""
+    for answer in ({"errors": {"server": "the host gave no answer"}}, {"errors": {}}):
+        assert "cannot be known (the host gave no answer)" in str(refused(S, answer))
 
 
 def test_older_version_is_refused_where_its_migrations_cannot_be_known() -> None:
     """A lower number is enough to refuse when nobody can compare."""
     back = settings(litellm_image=f"{NAME}:v1.106.9")
-    without = found(errors={"database": "OSError: no answer"})
-    del without["database"]
+    without = found(errors={"shipped": "OSError: no answer"})
+    del without["shipped"]
     (problem,) = preview(back, without).problems
     assert "1.106.9 is older than 1.106.10" in problem
     assert "no answer" in problem
