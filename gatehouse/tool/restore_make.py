@@ -20,6 +20,7 @@ from gatehouse.tool import (
     rotation,
     scratch,
     stack,
+    upgrade,
 )
 from gatehouse.tool.backup_make import Say
 from gatehouse.tool.doors import DOORS
@@ -79,6 +80,8 @@ def carry_out(
     with dump.beside() as database:
         say("loading the snapshot beside the database")
         found = unpack(source, plan.snapshot, database)
+        if plan.migrate:
+            upgrade.refuse_newer(database)
         secrets = _secrets(found, plan)
         files = _files(found, plan)
         restore_back.begin({path: _value(path) for path in secrets})

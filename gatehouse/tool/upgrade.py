@@ -12,9 +12,10 @@ import click
 from rich.markup import escape
 
 from gatehouse.checks.probe import probe
+from gatehouse.probes.upgrade import shipped
 from gatehouse.settings import Settings
-from gatehouse.tool import here
-from gatehouse.tool.errors import CannotLookError
+from gatehouse.tool import dump, here, stack
+from gatehouse.tool.errors import CannotLookError, ProblemError
 from gatehouse.tool.show import busy, console, emit, json_option, span, table
 from gatehouse.upgrade import Image, Preview, preview, targets, with_version
 
@@ -22,6 +23,8 @@ _SECONDS = 180
 _DIGEST = 19
 # Where a host's own command is installed.
 _HOME = "/opt/gatehouse"
+_DONE = """SELECT coalesce(json_agg(migration_name), '[]') FROM _prisma_migrations
+    WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL"""
 
 
 @click.command("upgrade")
@@ -109,6 +112,28 @@ def looked_at(settings: Settings) -> Preview:
         except subprocess.TimeoutExpired:
             raise CannotLookError(f"Docker took longer than {_SECONDS} s") from None
     return preview(settings, read(done.stdout or done.stderr))
+
+
+def refuse_newer(database: str) -> None:
+    """Raise `ProblemError` where the LiteLLM that runs is older than a database on the server.
+
+    An image that shows no migrations keeps nobody from their data.
+    """
+    runs = stack.container("litellm")
+    name, number = stack.docker("inspect", "-f", "{{.Config.Image}} {{.Image}}", runs).split()
+    try:
+        known = shipped(number)
+    except (OSError, subprocess.TimeoutExpired):
+        return
+    unknown = sorted(set(json.loads(dump.ask(_DONE, database))) - set(known))
+    if unknown:
+        more = " …" if len(unknown) > 1 else ""
+        raise ProblemError(
+            f"a newer LiteLLM made this database: {name} does not know {len(unknown)} migrations "
+            f"that it has ({unknown[0]}{more}), and may lose what it does not know. Nothing was "
+            "changed: set litellm_image to the one of then, or a newer one, deploy, and restore "
+            "again"
+        )
 
 
 def show(found: Preview, host: str | None = None) -> None:

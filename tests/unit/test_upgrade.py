@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,9 +13,11 @@ from click.testing import CliRunner
 from gatehouse.deploys.upgrade import same
 from gatehouse.probes import upgrade as probe
 from gatehouse.settings.version import Version
-from gatehouse.tool import here, upgrade
+from gatehouse.tool import dump, here, restore_make, upgrade
 from gatehouse.tool.__main__ import main as tool
-from gatehouse.tool.errors import CannotLookError
+from gatehouse.tool.errors import CannotLookError, ProblemError
+from gatehouse.tool.restic import Repository
+from gatehouse.tool.restore_make import Plan
 from gatehouse.upgrade import BREAKING, breaking, preview, refused, targets, with_version
 from tests.given import ROOT, run, settings
 
@@ -368,6 +371,67 @@ def test_no_answer_is_no_statement(output: str) -> None:
     """Where nobody answered, that is said, and nothing is made of it."""
     with pytest.raises(CannotLookError):
         upgrade.read(output)
+
+
+@pytest.mark.parametrize(
+    ("done", "refused"),
+    [(["1_first"], False), (["1_first", "2_second", "3_new", "4_newer"], True)],
+    ids=["older", "newer"],
+)
+def test_database_of_a_newer_litellm_is_not_restored(
+    monkeypatch: pytest.MonkeyPatch, done: list[str], *, refused: bool
+) -> None:
+    """It is loaded beside the one that serves; the image that runs must know all that it has."""
+    monkeypatch.setattr(upgrade.stack, "docker", lambda *_: f"{OLD} sha256:old\n")
+    monkeypatch.setattr(upgrade, "shipped", {"sha256:old": ["1_first", "2_second"]}.__getitem__)
+    monkeypatch.setattr(
+        dump, "_sql", lambda _sql, _server, name: json.dumps({"beside": done}[name])
+    )
+    if not refused:
+        upgrade.refuse_newer("beside")
+        return
+    with pytest.raises(ProblemError) as told:
+        upgrade.refuse_newer("beside")
+    assert f"{OLD} does not know 2 migrations that it has (3_new …)" in told.value.message
+    assert "litellm_image" in told.value.message
+
+
+def test_restore_of_a_newer_database_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused before anything is stopped, where another LiteLLM made the snapshot."""
+    told: list[str] = []
+
+    def refuse(database: str) -> None:
+        told.append(f"looked at {database}")
+        raise ProblemError("newer")
+
+    def begin(_: object) -> None:
+        told.append("begun")
+        raise ProblemError("enough")
+
+    monkeypatch.setattr(restore_make.restore_back, "put_back", lambda _: None)
+    monkeypatch.setattr(restore_make.restore_back, "begin", begin)
+    monkeypatch.setattr(restore_make.dump, "beside", lambda: nullcontext("beside"))
+    monkeypatch.setattr(restore_make, "unpack", lambda *_: {})
+    monkeypatch.setattr(upgrade, "refuse_newer", refuse)
+    for migrate, expected in ((True, ["looked at beside"]), (False, ["begun"])):
+        plan = Plan("aa11", {}, all_secrets=False, folders=False, migrate=migrate)
+        with pytest.raises(ProblemError):
+            restore_make.carry_out(S, Repository("/srv/backups"), plan, lambda _: None, None)
+        assert told == expected
+        told.clear()
+
+
+def test_image_that_shows_no_migrations_keeps_nobody_from_a_restore(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Some build their own; the restore has its way back."""
+
+    def silent(_: str) -> list[str]:
+        raise OSError("it shows no migrations")
+
+    monkeypatch.setattr(upgrade.stack, "docker", lambda *_: f"{OLD} sha256:old\n")
+    monkeypatch.setattr(upgrade, "shipped", silent)
+    upgrade.refuse_newer("beside")
 
 
 def test_preview_is_shown_to_people(capsys: pytest.CaptureFixture[str]) -> None:
