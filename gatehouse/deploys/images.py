@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections.abc import Mapping, Sequence
 from getpass import getuser
 from pathlib import Path
 
@@ -40,6 +41,19 @@ HOME=/root cosign verify {arguments} "$digest" >/dev/null 2>"$folder/words" || {
 }}
 echo "$id "{name} >>{file}
 """
+# hold NAME IDS WORDS BEFORE: ends with 1, and puts the image from before back under the name, where
+# that is none of the locked ones now.
+_HOLD = """
+id_of() { docker image inspect -f '{{.Id}}' "$1" 2>/dev/null; }
+hold() {
+    now=$(id_of "$1") || return 0
+    case " $2 " in *" $now "*) return 0 ;; esac
+    echo "$3 $now: make it again of what is locked, or lock anew (make lock)" >&2
+    docker rmi "$1" >/dev/null 2>&1
+    [ -z "$4" ] || docker tag "$4" "$1"
+    return 1
+}"""
+_LOAD = f"docker load --quiet --input {ARCHIVE}\ncode=$?"
 
 
 @pyinfra_deploy("Images")
@@ -164,15 +178,7 @@ def loaded(references: list[str], archive: str, locked: dict[str, list[str]]) ->
         size = Path(archive).stat().st_size
         yield progress.run("looking for room for the archive", room(size))
         yield progress.upload(f"uploading {archive} ({size / 1e6:.0f} MB)", archive, ARCHIVE)
-        yield progress.run(
-            "loading the images",
-            "\n".join(
-                [
-                    f"docker load --quiet --input {ARCHIVE} || exit 1",
-                    *(_arrived(image, archive, locked[image]) for image in missing),
-                ]
-            ),
-        )
+        yield progress.run("loading the images", load(archive, locked, missing))
     # Also what a run that died in the middle has left.
     if missing or host.get_fact(Run, command=f"test -e {ARCHIVE}")["rc"] == 0:
         yield StringCommand("rm", "-f", ARCHIVE)
@@ -195,23 +201,27 @@ free=$(df -Pm {folder} | awk 'NR == 2 {{ print $4 }}')
 }}"""
 
 
-def _arrived(image: str, archive: str, locked: list[str]) -> str:
-    """Give the commands that fail unless the archive brought the image that was locked."""
-    name = shlex.quote(image)
-    lacks = f"the archive {archive} does not hold {image}: make it again, or name the images that "
-    lacks = shlex.quote(f"{lacks}it holds (docs/airgap.md)")
-    other = shlex.quote(f"the archive {archive} holds another {image} than images.lock says:")
-    asked = (
-        f"id=$(docker image inspect -f '{{{{.Id}}}}' {name} 2>/dev/null) || "
-        f"{{ echo {lacks} >&2; exit 1; }}"
-    )
-    if not locked:
-        return asked
-    return f"""{asked}
-case " {" ".join(locked)} " in
-*" $id "*) ;;
-*) echo {other} "$id" >&2; docker rmi {name} >/dev/null 2>&1; exit 1 ;;
-esac"""
+def load(archive: str, locked: Mapping[str, list[str]], missing: Sequence[str]) -> str:
+    """Give the command that fails unless the archive brought what was missing, as it was locked.
+
+    Docker gives every name that an archive holds to the archive's image, also where the host has
+    the name already: what is locked and became another image is what it was before again.
+    """
+    names = [image for image, ids in locked.items() if ids]
+    before = [f"before{n}=$(id_of {shlex.quote(name)})" for n, name in enumerate(names)]
+    held = []
+    for n, name in enumerate(names):
+        words = f"the archive {archive} holds another {name} than images.lock says:"
+        ids = " ".join(locked[name])
+        held.append(f'hold {shlex.join([name, ids, words])} "$before{n}" || code=1')
+    there = []
+    for name in missing:
+        words = f"the archive {archive} does not hold {name}: make it again, or name the images "
+        words += "that it holds (docs/airgap.md)"
+        there.append(
+            f"id_of {shlex.quote(name)} >/dev/null || {{ echo {shlex.quote(words)} >&2; exit 1; }}"
+        )
+    return "\n".join([_HOLD, *before, _LOAD, *held, "[ $code = 0 ] || exit $code", *there])
 
 
 def _refuse_others(locked: dict[str, list[str]]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gatehouse.images import Locked, written
 from gatehouse.lab.workstation import Workstation
 from tests.deploying import deploy, settings_of
 from tests.lab.conftest import containers, failing
@@ -49,6 +50,37 @@ def test_archive_without_the_image_is_refused(
     refused = deploy(workstation, settings={"images_archive": str(archive)}, expect=1)
     assert f"{archive} does not hold {redis}" in refused.words
     assert failing(workstation) == []
+
+
+def test_archive_that_takes_a_locked_name_is_refused(
+    workstation: Workstation, tmp_path: Path
+) -> None:
+    """One image is missing, and the archive has another one for a name that is locked: it stays."""
+    settings = settings_of(workstation)
+    redis, postgres = str(settings["redis_image"]), str(settings["postgres_image"])
+    number = f"docker image inspect -f '{{{{.Id}}}}' {postgres}"
+    mine, before = workstation.exec(number).stdout.strip(), containers(workstation)
+    lock, archive = tmp_path / "images.lock", tmp_path / "images.tar"
+    lock.write_text(written({postgres: Locked(mine, {})}))
+    workstation.exec(
+        f"docker tag {redis} {postgres} && docker save -o /root/two.tar {redis} {postgres} && "
+        f"docker tag {mine} {postgres} && docker rmi --force {redis}"
+    )
+    subprocess.run(
+        ["docker", "cp", f"{workstation.container}:/root/two.tar", str(archive)],
+        check=True,
+        capture_output=True,
+    )
+    workstation.exec("rm /root/two.tar")
+    try:
+        changed = {"images_archive": str(archive), "images_lock": str(lock)}
+        refused = deploy(workstation, settings=changed, expect=1)
+        assert f"holds another {postgres} than images.lock says: sha256:" in refused.words
+        assert workstation.exec(number).stdout.strip() == mine
+        assert containers(workstation) == before
+        assert failing(workstation) == []
+    finally:
+        deploy(workstation)
 
 
 def test_archive_that_is_not_there_is_refused(workstation: Workstation, redis: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gatehouse.deploys.images import _unreadable, room, wanted
+from gatehouse.deploys.images import _unreadable, load, room, wanted
 from gatehouse.lab.images import GATEWAY, LabImages
 from gatehouse.lab.settings import overrides
 from gatehouse.settings import Settings
@@ -17,6 +17,16 @@ from tests.given import MACHINE, problems, settings
 
 NAME = "ghcr.io/berriai/litellm-non_root"
 DIGEST = "@sha256:" + "0" * 64
+# Keeps names as files, which hold the images' IDs; an archive is a folder of them.
+DOCKER = """#!/bin/sh
+cd "$(dirname "$0")/names" || exit 1
+case "$1 $2" in
+"image inspect") cat "$5" ;;
+"load --quiet") cp ../archive/* . && [ ! -e broken ] || { echo unexpected EOF >&2; exit 1; } ;;
+"tag "*) printf %s "$2" >"$3" ;;
+"rmi "*) rm "$2" ;;
+esac
+"""
 HOLES = {
     "CVE-2026-42208",
     "CVE-2026-42271",
@@ -151,6 +161,54 @@ def test_archive_needs_room_twice_where_docker_has_the_same_disk(
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode == 0) is fits
     assert (f"MiB are free on {tmp_path}, " in done.stderr) is not fits
+
+
+@pytest.mark.parametrize(
+    ("holds", "left", "words"),
+    [
+        ({"redis:8": "r"}, {"redis:8": "r", "postgres:17": "p"}, ""),
+        ({"redis:8": "r", "postgres:17": "p"}, {"redis:8": "r", "postgres:17": "p"}, ""),
+        (
+            {"redis:8": "r", "postgres:17": "q"},
+            {"redis:8": "r", "postgres:17": "p"},
+            "x.tar holds another postgres:17 than images.lock says: q: make it again",
+        ),
+        (
+            {"redis:8": "s"},
+            {"postgres:17": "p"},
+            "x.tar holds another redis:8 than images.lock says: s: make it again",
+        ),
+        ({"other:1": "o"}, {"other:1": "o", "postgres:17": "p"}, "does not hold redis:8: make"),
+        (
+            {"postgres:17": "q", "broken": "1"},
+            {"postgres:17": "p", "broken": "1"},
+            "unexpected EOF",
+        ),
+    ],
+    ids=["missing", "both", "another beside", "another", "lacks it", "broken off"],
+)
+def test_archive_takes_no_locked_name_away(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    holds: dict[str, str],
+    left: dict[str, str],
+    words: str,
+) -> None:
+    """Docker gives each name to the archive's image; another than the locked one loses it again."""
+    names, archive = tmp_path / "names", tmp_path / "archive"
+    for folder, images in ((names, {"postgres:17": "p"}), (archive, holds)):
+        folder.mkdir()
+        for name, number in images.items():
+            (folder / name).write_text(number)
+    docker = tmp_path / "docker"
+    docker.write_text(DOCKER)
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    command = load("x.tar", {"postgres:17": ["p", "p2"], "redis:8": ["r"]}, ["redis:8"])
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, bool(done.stderr)) == ((1, True) if words else (0, False)), done.stderr
+    assert {path.name: path.read_text() for path in names.iterdir()} == left
+    assert words in done.stderr
 
 
 def test_every_image_is_fetched() -> None:
