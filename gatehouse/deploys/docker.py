@@ -12,6 +12,7 @@ from gatehouse.deploys import Commands
 from gatehouse.deploys.facts import Host, Run, Text, parse_json
 from gatehouse.deploys.gateway import Gateway
 from gatehouse.deploys.packages import install
+from gatehouse.deploys.sources import Source, known
 from gatehouse.deploys.unit import started
 from gatehouse.render import docker as render
 from gatehouse.settings import Settings
@@ -48,8 +49,6 @@ _CODENAMES = {
     "ubuntu 22.04": "jammy",
     "ubuntu 24.04": "noble",
 }
-_KEY = "/etc/apt/keyrings/docker.asc"
-_SOURCES = "/etc/apt/sources.list.d/gatehouse-docker.sources"
 
 
 @pyinfra_deploy("Docker")
@@ -92,12 +91,7 @@ def _install(settings: Settings, found: Host) -> None:
             instead_of=[],
         )
         return
-    repository(
-        name="Add Docker's package repository",
-        url=f"{settings.docker_repository_url}/{found.system.split()[0]}",
-        codename=_CODENAMES[found.system],
-        fingerprint=settings.docker_repository_fingerprint,
-    )
+    known(name="Add Docker's package repository", source=source(settings, found.system))
     installed(name="Install Docker's own packages", packages=_DOCKER, instead_of=_REPLACED)
 
 
@@ -111,32 +105,19 @@ def _below(found: Host, engine: tuple[int, ...], compose: tuple[int, ...]) -> bo
     return version(found.engine) < engine or version(found.compose) < compose
 
 
-def sources(url: str, codename: str) -> str:
-    """Write the apt source of Docker's repository."""
-    return f"Types: deb\nURIs: {url}\nSuites: {codename}\nComponents: stable\nSigned-By: {_KEY}\n"
-
-
-@operation()
-def repository(url: str, codename: str, fingerprint: str) -> Commands:
-    """Ensure that apt knows Docker's repository, with a key of the expected fingerprint."""
-    wanted = sources(url, codename)
-    if host.get_fact(Text, path=_SOURCES) == wanted:
-        host.noop("the repository is known")
-        return
-    # -f: an error page is no key.
-    fetch = f"curl -fsSL {url}/gpg" if "://" in url and not url.startswith("file:") else ""
-    fetch = fetch or f"cat {url.removeprefix('file://')}/gpg"
-    yield install(["ca-certificates", "curl", "gpg"])
-    yield StringCommand(
-        f"install -d -m 755 /etc/apt/keyrings && {fetch} >{_KEY}.new && "
-        f"gpg --show-keys --with-colons {_KEY}.new | grep -q '^fpr:.*:{fingerprint}:$' && "
-        f"chmod 644 {_KEY}.new && mv {_KEY}.new {_KEY} || {{ rm -f {_KEY}.new; "
-        f"echo 'no key with the fingerprint {fingerprint} at {url}/gpg: is the repository "
-        'reachable (docker_repository_url), or should docker_source be "distribution"?\' >&2; '
-        "exit 1; }"
+def source(settings: Settings, system: str) -> Source:
+    """Give Docker's repository for a system, as `debian 13`."""
+    url = f"{settings.docker_repository_url}/{system.split(maxsplit=1)[0]}"
+    return Source(
+        name="docker",
+        uri=url,
+        suite=_CODENAMES[system],
+        component="stable",
+        key_url=f"{url}/gpg",
+        fingerprint=settings.docker_repository_fingerprint,
+        mend="is the repository reachable (docker_repository_url), or should docker_source be "
+        '"distribution"?',
     )
-    yield FileUploadCommand(StringIO(wanted), f"{_SOURCES}.new")
-    yield StringCommand(f"chmod 644 {_SOURCES}.new && mv {_SOURCES}.new {_SOURCES}")
 
 
 @operation()

@@ -3,6 +3,7 @@
 import shlex
 from dataclasses import dataclass
 from io import StringIO
+from pathlib import Path
 
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand, operation
@@ -62,6 +63,24 @@ def others(source: Source, folder: str = "/etc/apt") -> str:
     )
 
 
+def keyring(source: Source, key: str) -> str:
+    """Give the command that puts the repository's key there, if it is the expected one alone."""
+    # -f: an error page is no key.
+    fetch = f"curl -fsSL {shlex.quote(source.key_url)}"
+    if source.key_url.startswith("file://"):
+        fetch = f"cat {shlex.quote(source.key_url.removeprefix('file://'))}"
+    sorry = shlex.quote(
+        f"no key with the fingerprint {source.fingerprint} at {source.key_url}, or more than that "
+        f"one: {source.mend}"
+    )
+    return (
+        f"install -d -m 755 {Path(key).parent} && {fetch} >{key}.new && "
+        f'[ "$(gpg --show-keys --with-colons {key}.new | {_PRIMARY})" = {source.fingerprint} ] && '
+        f"chmod 644 {key}.new && mv {key}.new {key} || "
+        f"{{ rm -f {key}.new; echo {sorry} >&2; exit 1; }}"
+    )
+
+
 @operation()
 def known(source: Source) -> Commands:
     """Ensure that apt knows the repository, with a key of the expected fingerprint.
@@ -76,21 +95,7 @@ def known(source: Source) -> Commands:
     if theirs:
         host.noop(f"the repository is known by {' '.join(theirs.split())}")
         return
-    url, key = shlex.quote(source.key_url), source.key
-    # -f: an error page is no key.
-    fetch = f"curl -fsSL {url}"
-    if source.key_url.startswith("file://"):
-        fetch = f"cat {shlex.quote(source.key_url.removeprefix('file://'))}"
-    sorry = shlex.quote(
-        f"no key with the fingerprint {source.fingerprint} at {source.key_url}, or more than that "
-        f"one: {source.mend}"
-    )
     yield install(["ca-certificates", "curl", "gpg"])
-    yield StringCommand(
-        f"install -d -m 755 /etc/apt/keyrings && {fetch} >{key}.new && "
-        f'[ "$(gpg --show-keys --with-colons {key}.new | {_PRIMARY})" = {source.fingerprint} ] && '
-        f"chmod 644 {key}.new && mv {key}.new {key} || "
-        f"{{ rm -f {key}.new; echo {sorry} >&2; exit 1; }}"
-    )
+    yield StringCommand(keyring(source, source.key))
     yield FileUploadCommand(StringIO(source.text), f"{source.path}.new")
     yield StringCommand(f"chmod 644 {source.path}.new && mv {source.path}.new {source.path}")

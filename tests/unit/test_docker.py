@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gatehouse.checks.docker import checks
-from gatehouse.deploys.docker import sources, version
+from gatehouse.deploys.docker import source, version
 from gatehouse.render.docker import merge, text, wanted
 from tests.given import rendered, settings
 
@@ -114,7 +114,11 @@ def test_versions_are_ordered_as_numbers() -> None:
 
 
 def test_source_names_its_key() -> None:
-    """Apt trusts the repository by its own key only."""
-    lines = sources("https://repository.example/debian", "trixie").splitlines()
-    assert "Suites: trixie" in lines
-    assert any(line.startswith("Signed-By: /etc/apt/keyrings/") for line in lines)
+    """Apt trusts the repository by its own key only; the paths are those of older releases."""
+    found = source(settings(docker_repository_url="https://repository.example"), "debian 13")
+    assert found.path == "/etc/apt/sources.list.d/gatehouse-docker.sources"
+    assert found.text == (
+        "Types: deb\nURIs: https://repository.example/debian\nSuites: trixie\n"
+        "Components: stable\nSigned-By: /etc/apt/keyrings/docker.asc\n"
+    )
+    assert found.key_url == "https://repository.example/debian/gpg"

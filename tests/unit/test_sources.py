@@ -1,11 +1,15 @@
 """Package repositories of others: what apt reads of them, and whose entry counts."""
 
+import shutil
 import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from gatehouse.deploys.sources import _PRIMARY, Source, others
+from gatehouse.deploys.sources import _PRIMARY, Source, keyring, others
 
 SOURCE = Source(
     name="somebody",
@@ -66,6 +70,65 @@ def test_file_of_old_is_looked_at_too(tmp_path: Path) -> None:
 def test_only_primary_keys_are_compared(keys: str, primary: str) -> None:
     """A subkey does not count, and a second key in the file shows: it would be trusted too."""
     assert shell(_PRIMARY, keys) == primary
+
+
+@pytest.fixture(scope="module")
+def repository() -> Iterator[tuple[Path, list[str]]]:
+    """Give a folder with `one` key, with `two`, and with an error page; and the fingerprints."""
+    if not shutil.which("gpg"):
+        pytest.skip("needs gpg on this machine")
+    # The agent's socket lies in it, whose path must be short.
+    with TemporaryDirectory() as home:
+        folder, gpg = Path(home), ["gpg", "--homedir", home, "--batch", "--quiet"]
+        try:
+            for name in ("one", "two"):
+                make = [
+                    "--passphrase",
+                    "",
+                    "--quick-generate-key",
+                    name,
+                    "ed25519",
+                    "sign",
+                    "never",
+                ]
+                subprocess.run([*gpg, *make], check=True, capture_output=True)
+                export = subprocess.run(
+                    [*gpg, "--armor", "--export"], check=True, capture_output=True
+                )
+                (folder / name).write_bytes(export.stdout)
+            (folder / "page").write_text("<html>no</html>")
+            yield folder, shell(f"gpg --show-keys --with-colons {folder}/two | {_PRIMARY}").split()
+        finally:
+            subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False)
+
+
+@pytest.mark.parametrize(
+    ("file", "number", "taken"),
+    [
+        ("one", 0, True),
+        ("one", 1, False),
+        ("two", 0, False),
+        ("two", 1, False),
+        ("page", 0, False),
+        ("none", 0, False),
+    ],
+)
+def test_key_is_taken_if_it_is_alone(
+    repository: tuple[Path, list[str]], tmp_path: Path, file: str, number: int, *, taken: bool
+) -> None:
+    """Apt trusts every key of the file; what is refused leaves nothing, and the one from before."""
+    folder, fingerprints = repository
+    mine = replace(SOURCE, key_url=f"file://{folder}/{file}", fingerprint=fingerprints[number])
+    key = tmp_path / "keyrings" / "somebody.asc"
+    done = subprocess.run(
+        ["sh", "-c", keyring(mine, str(key))], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == int(not taken)
+    assert [path.name for path in key.parent.iterdir()] == (["somebody.asc"] if taken else [])
+    refusal = f"no key with the fingerprint {fingerprints[number]} at {mine.key_url}"
+    assert (refusal in done.stderr and "mend it" in done.stderr) is not taken
+    if taken:
+        assert key.read_bytes() == (folder / file).read_bytes()
 
 
 def test_text_names_its_own_key() -> None:
