@@ -8,7 +8,7 @@ from gatehouse.commands.hosts import hosts
 from gatehouse.commands.verify import CannotLook
 from gatehouse.images import Lock, Locked, read, references, written
 from gatehouse.registry import Registries, UnresolvedError
-from gatehouse.settings import validate
+from gatehouse.settings import Invalid, validate
 
 
 @click.command("lock")
@@ -37,7 +37,7 @@ def command(inventory: str) -> None:
 
 def _lock(path: Path, named: list[str], registries: Registries) -> int:
     """Bring one file up to date, and give how many references could not be resolved."""
-    before = read(path)
+    before, broken = _before(path)
     after: Lock = {}
     unresolved = 0
     for reference in named:
@@ -54,12 +54,23 @@ def _lock(path: Path, named: list[str], registries: Registries) -> int:
             click.echo(f"{reference}: {found.index} ({_words(before.get(reference), found)})")
     for reference in before.keys() - after.keys():
         click.echo(f"{reference}: no setting names it any more, removed")
-    if after != before or not path.is_file():
+    if broken and not after:
+        click.echo(f"{path} is left as it is: put it back from the repository")
+    elif after != before or broken or not path.is_file():
         path.write_text(written(after))
         click.echo(f"{path} is written: read the difference, then commit it")
     else:
         click.echo(f"{path} holds")
     return unresolved
+
+
+def _before(path: Path) -> tuple[Lock, bool]:
+    """Give what is locked, and whether the file is broken: then nothing is, and it is said."""
+    try:
+        return read(path), False
+    except Invalid as invalid:
+        click.echo(f"{invalid}\nnothing in it counts: what is resolved now is all that is locked")
+        return {}, True
 
 
 def _words(before: Locked | None, after: Locked) -> str:

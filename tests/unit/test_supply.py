@@ -217,6 +217,32 @@ def test_lock_is_written_and_kept(registry: Registry, tmp_path: Path) -> None:
     assert f"{lock} holds" in again.stdout
 
 
+@pytest.mark.parametrize("reachable", [True, False])
+def test_broken_lock_is_written_anew(
+    registry: Registry, tmp_path: Path, *, reachable: bool
+) -> None:
+    """`lock` is the way out that the error names; where nobody answers, nothing is lost by it."""
+    lock = tmp_path / "images.lock"
+    lock.write_text("<<<<<<< HEAD\n")
+    named = [key for key in settings().model_fields_set if key.endswith("_image")]
+    image = f"{registry.host if reachable else 'registry.invalid'}/x/redis:1.0"
+    data = dict.fromkeys(named, f"redis@{digest('mine')}") | {
+        "redis_image": image,
+        "litellm_image": "litellm.invalid/x:1.108.12",
+        "images_lock": str(lock),
+    }
+    inventory = tmp_path / "inventory"
+    inventory.write_text(f"hosts = [('@local', {data!r})]\n")
+    done = run(ROOT, "gatehouse", "lock", "--inventory", str(inventory))
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert f"{lock} cannot be used" in done.stdout
+    if reachable:
+        assert read(lock).keys() == {image}
+    else:
+        assert lock.read_text() == "<<<<<<< HEAD\n"
+        assert "put it back from the repository" in done.stdout
+
+
 def test_lock_reads_what_it_writes(tmp_path: Path) -> None:
     """The file is the lock, sorted, and none is a lock of nothing."""
     path = tmp_path / "images.lock"
