@@ -16,6 +16,7 @@ from gatehouse.commands.plan import PYINFRA
 from gatehouse.commands.verify import MADE_BY_DEPLOY, UNREACHED, CannotLook, Way, ssh_config
 from gatehouse.images import lock_of, pinned
 from gatehouse.settings import Settings, validate
+from gatehouse.settings.version import refusal
 from gatehouse.tool.here import confirm
 from gatehouse.tool.upgrade import question, read, show, wanted
 from gatehouse.upgrade import Preview, preview
@@ -118,7 +119,10 @@ def _settings(data: Mapping[str, Any], version: str | None) -> Settings:
     """Give a host's settings with the version that was asked for, checked like any others."""
     named = validate(data)
     if version:
-        named = validate({**data, "litellm_image": wanted(named, version).litellm_image})
+        image = wanted(named, version).litellm_image
+        if reason := refusal(image):
+            raise click.ClickException(f"--to {version}: {image} is refused: {reason}")
+        named = validate({**data, "litellm_image": image})
     return pinned(named, lock_of(named))
 
 

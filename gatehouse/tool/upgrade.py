@@ -1,10 +1,9 @@
 """`gatehouse upgrade --preview`: what another LiteLLM would do to this host."""
 
-import importlib
+import importlib.util
 import json
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,6 @@ from gatehouse.upgrade import Image, Preview, preview, targets, with_version
 
 _SECONDS = 180
 _DIGEST = 19
-# Where a host's own command is installed.
-_HOME = "/opt/gatehouse"
 _DONE = """SELECT coalesce(json_agg(migration_name), '[]') FROM _prisma_migrations
     WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL"""
 
@@ -32,10 +29,20 @@ _DONE = """SELECT coalesce(json_agg(migration_name), '[]') FROM _prisma_migratio
 @click.option("--apply", is_flag=True, help="Do it: only from the operator's checkout.")
 @click.option("--to", "version", metavar="VERSION", help="LiteLLM's version, or a whole image.")
 @click.option("--fetch", is_flag=True, help="Bring the images first: only from the checkout.")
+@click.option("--inventory", metavar="FILE", help="pyinfra's inventory: only from the checkout.")
+@click.option("--limit", multiple=True, metavar="HOST", help="Only this host of the inventory.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 def upgrade(  # noqa: PLR0913 - one for each option
-    *, asked: bool, apply: bool, version: str | None, fetch: bool, yes: bool, as_json: bool
+    *,
+    asked: bool,
+    apply: bool,
+    version: str | None,
+    fetch: bool,
+    inventory: str | None,
+    limit: tuple[str, ...],
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Show what another LiteLLM would do here: images, migrations, what breaks, for how long.
 
@@ -50,10 +57,23 @@ def upgrade(  # noqa: PLR0913 - one for each option
     """  # noqa: D301 - click's mark for a block that stays as it is
     if asked == apply:
         raise CannotLookError("say --preview or --apply")
-    if _in_checkout():
+    if _checkout():
         operator = importlib.import_module("gatehouse.commands.upgrade")
-        operator.run(apply=apply, version=version, fetch=fetch, yes=yes, as_json=as_json)
+        operator.run(
+            apply=apply,
+            version=version,
+            fetch=fetch,
+            yes=yes,
+            as_json=as_json,
+            inventory=inventory or "inventory",
+            limit=limit,
+        )
         return
+    if inventory or limit:
+        raise CannotLookError(
+            "--inventory and --limit are for the operator's checkout; on a host, gatehouse upgrade "
+            "--preview looks at that host alone"
+        )
     if apply or fetch:
         raise CannotLookError(
             "an upgrade is a deploy: gatehouse upgrade --apply in the operator's checkout, where "
@@ -65,10 +85,10 @@ def upgrade(  # noqa: PLR0913 - one for each option
     raise SystemExit(int(bool(found.problems)))
 
 
-def _in_checkout() -> bool:
-    """Tell whether it is the operator's command, in the checkout: also on the host itself."""
-    whole = Path("deploy.py").is_file() and Path("inventory").is_file()
-    return whole and not Path(sys.prefix).is_relative_to(_HOME)
+def _checkout() -> bool:
+    """Tell whether an operator asks, maybe at the host itself, whose own command has no pyinfra."""
+    files = all(Path(name).is_file() for name in ("deploy.py", "inventory"))
+    return files and importlib.util.find_spec("pyinfra") is not None
 
 
 def wanted(settings: Settings, version: str | None) -> Settings:

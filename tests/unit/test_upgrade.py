@@ -457,6 +457,9 @@ def test_host_upgrades_nothing_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_pa
         asked = CliRunner().invoke(tool, ["upgrade", word, "--fetch"])
         assert asked.exit_code == 2
         assert "in the operator's checkout" in asked.output
+    asked = CliRunner().invoke(tool, ["upgrade", "--preview", "--limit", "box"])
+    assert asked.exit_code == 2
+    assert "looks at that host alone" in asked.output
     assert "--preview or --apply" in CliRunner().invoke(tool, ["upgrade"]).output
 
 
@@ -464,10 +467,13 @@ def test_checkout_asks_the_hosts_of_its_inventory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """`gatehouse upgrade` in a checkout is the operator's; a refused version ends it at once."""
-    monkeypatch.setattr(here, "SETTINGS", tmp_path / "none")
+    # The default inventory is this machine: the checkout may well be on the host.
+    monkeypatch.setattr(here, "SETTINGS", ROOT / "deploy.py")
     done = run(ROOT, "gatehouse", "upgrade", "--preview", "--to", "1.107.0")
     assert done.returncode == 1
+    assert "--to 1.107.0: " in done.stderr
     assert "withdrew trust" in done.stderr
+    assert "settings" not in done.stderr
     path = tmp_path / "inventory"
     path.write_text("hosts = [('nowhere.invalid', {})]\n")
     done = run(ROOT, "gatehouse", "upgrade", "--preview", "--inventory", str(path))
@@ -478,9 +484,18 @@ def test_checkout_asks_the_hosts_of_its_inventory(
     monkeypatch.setattr(
         "gatehouse.commands.upgrade.run", lambda **options: asked.append(options), raising=True
     )
-    assert CliRunner().invoke(tool, ["upgrade", "--preview", "--to", "1.109.0"]).exit_code == 0
+    words = ["--to", "1.109.0", "--inventory", "other", "--limit", "box"]
+    assert CliRunner().invoke(tool, ["upgrade", "--preview", *words]).exit_code == 0
     assert asked == [
-        {"apply": False, "version": "1.109.0", "fetch": False, "yes": False, "as_json": False}
+        {
+            "apply": False,
+            "version": "1.109.0",
+            "fetch": False,
+            "yes": False,
+            "as_json": False,
+            "inventory": "other",
+            "limit": ("box",),
+        }
     ]
 
 
