@@ -9,6 +9,9 @@ from gatehouse.tool.errors import CannotLookError, ProblemError
 
 _POLL_SECONDS = 0.5
 _DOCKER_SECONDS = 120
+# What these end has time to end by itself (settings `…_stop_grace_seconds`), one after the other.
+_ENDING = ("stop", "restart", "rm", "compose")
+_ENDING_SECONDS = 3600
 
 
 def container(service: str) -> str:
@@ -21,6 +24,7 @@ def docker(*arguments: str, text: str = "") -> str:
 
     Raises `CannotLookError` where there is no Docker, `ProblemError` where it refuses.
     """
+    seconds = _ENDING_SECONDS if arguments[0] in _ENDING else _DOCKER_SECONDS
     try:
         done = subprocess.run(
             ["docker", *arguments],
@@ -28,18 +32,30 @@ def docker(*arguments: str, text: str = "") -> str:
             capture_output=True,
             text=True,
             check=False,
-            timeout=_DOCKER_SECONDS,
+            timeout=seconds,
         )
     except FileNotFoundError:
         raise CannotLookError("docker is missing on this host: deploy again") from None
     except subprocess.TimeoutExpired:
         raise ProblemError(
-            f"`docker {arguments[0]}` took longer than {_DOCKER_SECONDS} s: systemctl status docker"
+            f"`docker {arguments[0]}` took longer than {seconds} s: systemctl status docker"
         ) from None
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip() or "no word").splitlines()[-1]
         raise ProblemError(f"`docker {arguments[0]}` failed: {last}")
     return done.stdout
+
+
+def stop(service: str) -> None:
+    """Stop a service, however long it takes to end; there may be none.
+
+    Raises as `docker` does: where it may still run, nobody goes on as if it did not.
+    """
+    try:
+        docker("stop", container(service))
+    except ProblemError as error:
+        if "no such container" not in error.message.lower():
+            raise
 
 
 def state(service: str) -> dict[str, Any]:
