@@ -117,7 +117,7 @@ def documents(settings: Settings, rendered: Rendered) -> dict[str, Document]:
         },
         probe("login", address(settings), settings.litellm_admin_user): {"login": "a session"},
         probe("leaks", settings.models_dir): {"places": []},
-        known(settings): {"backup": remembered()},
+        known(settings): {"backup": remembered(), "restore": "none", "aside": []},
     }
     return found
 

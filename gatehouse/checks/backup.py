@@ -1,4 +1,4 @@
-"""Backups: made, whole, and seen to come back.
+"""Backups: made, whole, and seen to come back; and restores that were not broken off.
 
 What is missing on a host that is new is not due yet. None of these fails a deploy: a deploy makes
 no backup, and a host that was off for a week has to be deployed to.
@@ -8,14 +8,18 @@ from collections.abc import Callable
 from typing import Any
 
 from gatehouse.checks.check import Check, Result
-from gatehouse.checks.probe import of, probe
+from gatehouse.checks.postgres import ANSWERS
+from gatehouse.checks.probe import listed, of, probe
 from gatehouse.settings import Settings
 
 _HOUR, _DAY = 3600, 86400
+_MIB = 2**20
 # A part is read with every backup; one that is missed is made good by the next.
 _VERIFY_DAYS = 3
 # So long the operator has time to keep the password elsewhere.
 _SHOWN_DAYS = 7
+
+UNFINISHED = "backup: no restore was broken off"
 
 Known = dict[str, Any]
 
@@ -90,6 +94,17 @@ def shown(seen: Known) -> Result:
     return Result(seen["now"] - first < _SHOWN_DAYS * _DAY, "never shown")
 
 
+def taken_back(seen: str) -> Result:
+    """Judge that no restore waits to be taken back."""
+    return Result(seen != "broken off", seen)
+
+
+def none_aside(seen: list[Known]) -> Result:
+    """Judge that no database takes room that a way back has put aside."""
+    found = listed([f"{each['name']} ({each['bytes'] / _MIB:.0f} MiB)" for each in seen])
+    return Result(not seen, found or "none")
+
+
 def _failed(what: str, last: Known, now: float) -> Result:
     return Result(holds=False, found=f"{what} {_span(now - last['at'])} ago: {last['error']}")
 
@@ -102,10 +117,11 @@ def _span(seconds: float) -> str:
 
 
 def checks(settings: Settings) -> list[Check]:
-    """Give the checks of backups, where they are made."""
-    if not settings.backup_enabled:
-        return []
+    """Give the checks of restores, and those of backups where they are made."""
     command = known(settings)
+    restores = _restores(command)
+    if not settings.backup_enabled:
+        return restores
     place = "backup: the repository is there"
 
     def check(  # noqa: PLR0913 - what a check is made of
@@ -168,5 +184,31 @@ def checks(settings: Settings) -> list[Check]:
             judge=of("backup", shown),
             fix="sudo gatehouse backup password, and keep it off this host",
             severity="warning",
+        ),
+        *restores,
+    ]
+
+
+def _restores(command: str) -> list[Check]:
+    """Give the checks of what a restore has left, which may be one of another host's repository."""
+    return [
+        Check(
+            name=UNFINISHED,
+            component="backup",
+            expected="none, or the state from before it serves again",
+            command=command,
+            judge=of("restore", taken_back),
+            fix="sudo gatehouse restore --recover; to stay with what serves now: docs/backup.md",
+            past=True,
+        ),
+        Check(
+            name="backup: no database was put aside",
+            component="backup",
+            expected="none that served before a restore was taken back",
+            command=command,
+            judge=of("aside", none_aside),
+            fix="docs/backup.md says how to look into it and how to remove it",
+            severity="warning",
+            needs=(ANSWERS, UNFINISHED),
         ),
     ]

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
@@ -32,7 +33,9 @@ TABLES = {
     "spend": "LiteLLM_SpendLogs",
     "spend_daily": "LiteLLM_DailyUserSpend",
 }
-LOADING, REPLACED = "_loading", "_replaced"
+# What is filled, what a load replaces, what a restore replaces until it has proved itself, and what
+# may have been in use when a restore was taken back.
+LOADING, OLD, REPLACED, ASIDE = "_loading", "_old", "_replaced", "_aside_"
 _ROLE = "litellm"
 # Nobody asks a database that is being filled, so no statement of it waits for the disk: the swap
 # does, and with it all that came before.
@@ -99,8 +102,8 @@ def load(source: Path, database: str = "litellm", *, server: str = "postgres") -
 def beside(database: str = "litellm", *, server: str = "postgres") -> Iterator[str]:
     """Give the name of a database to fill, for `swap`; it goes where it did not come to that."""
     loading = database + LOADING
-    # What a load that was killed has left.
-    drop(database + REPLACED, server=server)
+    # What a load that was killed has left; what a restore keeps goes with `forget` only.
+    drop(database + OLD, server=server)
     try:
         yield loading
     finally:
@@ -114,19 +117,25 @@ def swap(database: str = "litellm", *, server: str = "postgres", keep: bool = Fa
 
     `keep`: the old one stays for `put_back` until `forget`.
     """
-    _swap(database + LOADING, database, database + REPLACED, server, keep=keep)
+    _swap(database + LOADING, database, database + (REPLACED if keep else OLD), server, keep=keep)
 
 
-def put_back(database: str = "litellm", *, server: str = "postgres") -> None:
-    """Put the database back that `load` has kept, if it has; raises `ProblemError`."""
+def put_back(*, aside: bool, database: str = "litellm", server: str = "postgres") -> str | None:
+    """Put the database back that `swap` has kept, if it has; raises `ProblemError`.
+
+    `aside`: somebody may have used the one that was in its place, which stays; gives its new name.
+    """
     old = database + REPLACED
     there = _sql(f"SELECT count(*) FROM pg_database WHERE datname = '{old}'", server)  # noqa: S608 - our own name
-    if there.strip() == "1":
-        _swap(old, database, database + LOADING, server, keep=False)
+    if there.strip() != "1":
+        return None
+    used = f"{database}{ASIDE}{datetime.now(UTC):%Y%m%d_%H%M%S}"
+    _swap(old, database, used if aside else database + LOADING, server, keep=aside)
+    return used if aside else None
 
 
 def forget(database: str = "litellm", *, server: str = "postgres") -> None:
-    """Drop what `load` has kept; raises `ProblemError`."""
+    """Drop what `swap` has kept; raises `ProblemError`."""
     drop(database + REPLACED, server=server)
 
 

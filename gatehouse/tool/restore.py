@@ -12,7 +12,17 @@ from pydantic import SecretStr
 
 from gatehouse.probes.common import docker_root
 from gatehouse.settings import Settings
-from gatehouse.tool import backup_make, dump, here, lock, restic, restore_make, rotation, show
+from gatehouse.tool import (
+    backup_make,
+    dump,
+    here,
+    lock,
+    restic,
+    restore_back,
+    restore_make,
+    rotation,
+    show,
+)
 from gatehouse.tool.audited import audited
 from gatehouse.tool.backup_documents import Restored
 from gatehouse.tool.drill import manifest_of
@@ -43,6 +53,11 @@ _USED = ("keys", "teams", "models", "credentials")
     help="In place: the master key, the web interface's password and providers' keys, too.",
 )
 @click.option("--without-saving", is_flag=True, help="Do not save the present state before.")
+@click.option(
+    "--recover",
+    is_flag=True,
+    help="Nothing but the way back from a restore that was broken off.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @show.json_option
 def restore(  # noqa: PLR0913 - one for each option
@@ -52,6 +67,7 @@ def restore(  # noqa: PLR0913 - one for each option
     repository: str | None,
     with_secrets: bool,
     without_saving: bool,
+    recover: bool,
     yes: bool,
     as_json: bool,
 ) -> None:
@@ -61,6 +77,7 @@ def restore(  # noqa: PLR0913 - one for each option
     sudo gatehouse backup list
     sudo gatehouse restore 1234abcd
     sudo gatehouse restore --to-empty-host --repository sftp:nas:/srv/backup <password.txt
+    sudo gatehouse restore --recover
 
     In place: the snapshot is loaded while the gateway goes on; then that stops, and the present
     state is saved as a snapshot, too. The database comes back, and the salt key with it, without
@@ -70,10 +87,16 @@ def restore(  # noqa: PLR0913 - one for each option
     On a host that is new: deploy first, then restore. The same keys work, the web interface's
     password and the providers' keys are those of the snapshot.
 
+    A restore that was killed is taken back by the host itself; where that has failed, --recover
+    does it. The database that served in between is kept beside.
+
     Exit codes: 0 restored, 1 it did not work (the state from before serves), 2 nothing was begun.
     """  # noqa: D301 - click's mark for a block that stays as it is
     here.be_root("restore")
     settings = here.settings()
+    if recover:
+        _recover(settings, yes=yes)
+        return
     with _from(settings, repository) as source:
         found = source.snapshot(snapshot)
         manifest = manifest_of(source, str(found["id"]))
@@ -136,6 +159,18 @@ def restore(  # noqa: PLR0913 - one for each option
     )
     if done.saved:
         click.echo(f"back to what was there before: sudo gatehouse restore {done.saved} --secrets")
+
+
+def _recover(settings: Settings, *, yes: bool) -> None:
+    """Have the state from before a restore that was broken off serve again."""
+    here.confirm("Go back from a restore that was broken off? The gateway is down for it.", yes=yes)
+    with audited("restore --recover"), lock.held("restore --recover"):
+        if not restore_back.UNFINISHED.exists():
+            raise CannotLookError("no restore was broken off, nothing was touched")
+        kept = restore_back.put_back(settings, aside=True)
+    click.echo("the state from before the restore serves again")
+    if kept:
+        click.echo(f"the database that served until now is kept as {kept}: docs/backup.md")
 
 
 @contextmanager

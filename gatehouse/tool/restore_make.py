@@ -74,8 +74,9 @@ def carry_out(
 
     `save` saves the present state, when nobody adds to it any more; gives its snapshot.
     """
-    # What one that was killed has left.
-    restore_back.put_back(settings)
+    restore_back.refuse()
+    # What one that was killed when it was done has left.
+    dump.forget()
     data = time.monotonic()
     with dump.beside() as database:
         say("loading the snapshot beside the database")
@@ -84,11 +85,11 @@ def carry_out(
             upgrade.refuse_newer(database)
         secrets = _secrets(found, plan)
         files = _files(found, plan)
-        restore_back.begin({path: _value(path) for path in secrets})
+        restore_back.begin({path: (_value(path), value) for path, value in secrets.items()})
         begin = time.monotonic()
         try:
             say("stopping litellm: open answers are finished first")
-            stack.docker("stop", stack.container("litellm"))
+            stack.stop("litellm")
             saving = time.monotonic()
             saved = save() if save else None
             data += time.monotonic() - saving
@@ -103,7 +104,7 @@ def carry_out(
             restore_back.end()
         except BaseException as error:
             say("it did not work: putting the state from before back")
-            restore_back.put_back(settings)
+            restore_back.put_back(settings, aside=False)
             reason = backup_make.words(error)
             raise ProblemError(f"the state from before serves again. {reason}") from error
         downtime = round(time.monotonic() - begin, 1)

@@ -31,7 +31,7 @@ def folder(workstation: Workstation) -> Iterator[str]:
     """Give a folder on the host; it goes again, and so do the databases of the test."""
     workstation.exec(f"install -d -m 700 {FOLDER}")
     yield FOLDER
-    for database in (COPY, f"{COPY}_loading", f"{COPY}_replaced"):
+    for database in (COPY, f"{COPY}_loading", f"{COPY}_old"):
         sql(workstation, f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
     workstation.exec(f"rm -r {FOLDER}")
 

@@ -16,7 +16,7 @@ from gatehouse.lab.progress import Progress
 from gatehouse.lab.settings import overrides
 from gatehouse.lab.workstation import Workstation
 from tests.deploying import deploy, settings_of
-from tests.lab.conftest import containers, failing
+from tests.lab.conftest import containers, failing, wait_until_healthy
 from tests.lab.releases import busy
 from tests.lab.test_backup import FOLDER, document, forget
 from tests.lab.test_dump import sql
@@ -25,6 +25,7 @@ from tests.waiting import wait_for
 
 KEY = "sk-restore-test-0123456789"
 SECRETS = "/etc/gatehouse/secrets"
+BACKUP = (ROOT / "docs/backup.md").read_text()
 UPGRADE = (ROOT / "docs/upgrade.md").read_text()
 SPENT = f"SELECT count(*) FROM \"LiteLLM_SpendLogs\" WHERE api_key = encode(sha256('{KEY}'), 'hex')"
 LOGIN = """
@@ -140,7 +141,7 @@ def test_restore_that_fails_leaves_the_state_from_before(
 def test_killed_restore_is_taken_back_by_the_host(
     workstation: Workstation, snapshot: str, *, power_cut: bool
 ) -> None:
-    """Nobody runs it again: the database from before serves, and nothing is left beside it."""
+    """Nobody runs it again: the database from before serves; the other one is told, and kept."""
     api(workstation, "/user/new", {"user_id": "restore-later", "auto_create_key": False})
     databases = "SELECT datname FROM pg_database WHERE datname LIKE 'litellm%'"
     workstation.exec(
@@ -156,7 +157,7 @@ def test_killed_restore_is_taken_back_by_the_host(
     alive = "curl -sf -o /dev/null http://127.0.0.1:4000/health/liveliness"
     wait_for(
         lambda: (
-            sql(workstation, databases, "postgres") == "litellm"
+            "_replaced" not in sql(workstation, databases, "postgres")
             and workstation.exec(alive, check=False).returncode == 0
         ),
         300,
@@ -180,6 +181,54 @@ def test_killed_restore_is_taken_back_by_the_host(
     last = json.loads(workstation.exec("gatehouse log --json -n 5").stdout)["entries"]
     assert ("way back", "ok") in [(each["action"], each["result"]) for each in last]
     api(workstation, "/user/delete", {"user_ids": ["restore-later"]})
+    left = sql(workstation, databases, "postgres").split()
+    (aside,) = set(left) - {"litellm"}
+    (told,) = failing(workstation)
+    assert told.startswith(f"backup: no database was put aside: {aside} (")
+    said = re.findall(
+        r"^    sudo (docker exec gatehouse-postgres-1 dropdb .+)$", BACKUP, re.MULTILINE
+    )
+    workstation.exec(said[0].replace("litellm_aside_DATE_TIME", aside))
+    assert failing(workstation) == []
+
+
+def test_way_back_that_fails_is_told_and_harms_nobody(
+    workstation: Workstation, snapshot: str
+) -> None:
+    """Who was served meanwhile loses nothing: neither by another restore, nor by the way back."""
+    api(workstation, "/user/new", {"user_id": "restore-before", "auto_create_key": False})
+    users = "SELECT user_id FROM \"LiteLLM_UserTable\" WHERE user_id LIKE 'restore-%'"
+    databases = "SELECT datname FROM pg_database WHERE datname LIKE 'litellm%'"
+    settings = "/etc/gatehouse/settings.json"
+    workstation.exec(
+        "systemd-run --quiet --collect --unit killed "
+        f"gatehouse restore {snapshot} --yes --without-saving"
+    )
+    wait_for(lambda: "_replaced" in sql(workstation, databases, "postgres"), 120, "the switch")
+    # Whoever goes back finds no settings, as often as it tries.
+    workstation.exec(f"mv {settings} {settings}.away; systemctl kill --signal=KILL killed")
+    wait_for(
+        lambda: (
+            "the way back failed" in workstation.exec("journalctl -u gatehouse-restore-back").stdout
+        ),
+        60,
+        "the way back to fail",
+    )
+    workstation.exec(f"systemctl stop gatehouse-restore-back; mv {settings}.away {settings}")
+    workstation.exec("docker start gatehouse-litellm-1")
+    wait_until_healthy(workstation)
+    assert failing(workstation) == ["backup: no restore was broken off: broken off"]
+    api(workstation, "/user/new", {"user_id": "restore-meanwhile", "auto_create_key": False})
+    done = workstation.exec(f"gatehouse restore {snapshot} --yes", check=False)
+    assert done.returncode == 2
+    assert "gatehouse restore --recover" in done.stderr
+    said = workstation.exec("gatehouse restore --recover --yes").stdout
+    (aside,) = re.findall("litellm_aside_[0-9_]+", said)
+    assert set(sql(workstation, users).split()) == {"restore-user", "restore-before"}
+    assert set(sql(workstation, users, aside).split()) == {"restore-user", "restore-meanwhile"}
+    assert asked(workstation) == 200
+    workstation.exec(f"docker exec gatehouse-postgres-1 dropdb -U litellm {aside}")
+    api(workstation, "/user/delete", {"user_ids": ["restore-before"]})
     assert failing(workstation) == []
 
 

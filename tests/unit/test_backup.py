@@ -12,8 +12,9 @@ from click.testing import CliRunner
 from gatehouse import state
 from gatehouse.checks import backup as checks
 from gatehouse.checks import every
+from gatehouse.probes import backup as probe
 from gatehouse.render import timers
-from gatehouse.tool import backup_make, drill, restic
+from gatehouse.tool import backup_make, drill, lock, restic, restore_back
 from gatehouse.tool.backup import backup
 from gatehouse.tool.errors import CannotLookError, ProblemError
 from gatehouse.tool.restic import NoRepositoryError, Repository
@@ -131,9 +132,31 @@ def test_password_has_a_week_to_be_kept_elsewhere() -> None:
 def test_checks_do_not_fail_a_deploy() -> None:
     """A host that was off for a week can be deployed to; switched off, there are none."""
     mine = [check for check in every(settings()) if check.component == "backup"]
-    assert len(mine) == 5
+    assert len(mine) == 7
     assert all(check.past for check in mine if check.severity == "failure")
-    assert not [c for c in every(settings(backup_enabled=False)) if c.component == "backup"]
+    off = [c.name for c in every(settings(backup_enabled=False)) if c.component == "backup"]
+    assert off == ["backup: no restore was broken off", "backup: no database was put aside"]
+
+
+def test_restore_that_is_unfinished_is_told_unless_it_is_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has the lock says what it does; what a killed one wrote there says nothing."""
+    file, unfinished = tmp_path / "deploy.lock", tmp_path / ".restore"
+    monkeypatch.setattr(probe, "LOCK", str(file))
+    monkeypatch.setattr(probe, "UNFINISHED", str(unfinished))
+    assert probe.restore() == "none"
+    unfinished.touch()
+    assert probe.restore() == "broken off"
+    for action in ("restore", restore_back.ACTION, "restore --recover"):
+        with lock.held(action, file=file):
+            assert probe.restore() == "at work"
+    with lock.held("deploy", file=file):
+        assert probe.restore() == "broken off"
+    file.write_text(lock.line("restore", "ada"))
+    assert probe.restore() == "broken off"
+    assert not checks.taken_back("broken off").holds
+    assert checks.taken_back("at work").holds
 
 
 def test_password_is_in_a_file_and_in_no_command_line(played: Path) -> None:

@@ -22,6 +22,7 @@ case $1 in
     psql) cat | tee -a "$PLAYED/sql" | while read -r line; do case $line in
         *json_agg*) echo '["LiteLLM_VerificationToken", "LiteLLM_SpendLogs"]' ;;
         *export_snapshot*) echo 00000003-1 ;;
+        *"datname = 'litellm_replaced'"*) [ ! -e "$PLAYED/replaced" ] || echo 1 ;;
         *json_build_object*) echo '{"keys": 3, "spend": 40}' ;;
         esac; done ;;
     pg_dump) echo PGDMP ;;
@@ -103,6 +104,31 @@ def test_load_swaps_only_what_was_restored(tmp_path: Path, played: Path) -> None
     failed = (played / "sql").read_text()
     assert "RENAME" not in failed
     assert failed.rstrip().endswith('DROP DATABASE IF EXISTS "litellm_loading" WITH (FORCE);')
+
+
+def test_load_leaves_what_a_restore_has_replaced(tmp_path: Path, played: Path) -> None:
+    """A restore that was broken off weeks ago can still be taken back."""
+    source = tmp_path / "litellm.dump"
+    source.write_text("PGDMP")
+    dump.load(source)
+    assert "litellm_replaced" not in (played / "sql").read_text()
+    with dump.beside():
+        dump.swap(keep=True)
+    assert "RENAME TO %I', datname, 'litellm_replaced'" in (played / "sql").read_text()
+
+
+def test_database_that_was_in_use_is_not_dropped(played: Path) -> None:
+    """What a broken-off restore has put in force makes way, under a name that is given."""
+    (played / "replaced").touch()
+    name = dump.put_back(aside=True)
+    said = (played / "sql").read_text()
+    assert name
+    assert name.startswith("litellm_aside_20")
+    assert f"RENAME TO %I', datname, '{name}'" in said
+    assert 'ALTER DATABASE "litellm_replaced" RENAME TO "litellm"' in said
+    assert "DROP" not in said
+    assert dump.put_back(aside=False) is None
+    assert 'DROP DATABASE IF EXISTS "litellm_loading"' in (played / "sql").read_text()
 
 
 def test_without_docker_nobody_can_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,6 +192,8 @@ BROKEN: list[tuple[str, Change, str]] = [
     (BACKUP, put("backup", "backup", "verify", "ok", value=False), "backup: what it holds can be read"),
     (BACKUP, put("backup", "drill", "last", "ok", value=False), "backup: it comes back"),
     (BACKUP, put("backup", "backup", "shown", value=None), "backup: its password is kept elsewhere"),
+    (BACKUP, put("restore", value="broken off"), "backup: no restore was broken off"),
+    (BACKUP, put("aside", value=[{"name": "litellm_aside_1", "bytes": 1}]), "backup: no database was put aside"),
     (LEAKS, put("places", value=["a secret shows in ps"]), "secrets: visible nowhere else"),
 ]  # fmt: skip
 

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from gatehouse.tool import dump, here, restore_back, restore_make, rotation
 from gatehouse.tool import restore as restoring
 from gatehouse.tool.backup_make import DUMP, GLOBALS, WORK
-from gatehouse.tool.errors import ProblemError
+from gatehouse.tool.errors import CannotLookError, ProblemError
 from gatehouse.tool.restic import Repository
 from gatehouse.tool.restore import restore
 from gatehouse.tool.restore_make import Plan
@@ -134,19 +134,25 @@ def test_restore_that_was_broken_off_is_taken_back(
     monkeypatch.setattr(restore_back.subprocess, "run", lambda words, **_: told.append(words[0]))
     monkeypatch.setattr(restore_back.stack, "docker", lambda *words: told.append(words[0]))
     monkeypatch.setattr(restore_back.stack, "wait_healthy", lambda name, _: told.append(name))
-    monkeypatch.setattr(restore_back.dump, "put_back", lambda: told.append("database"))
+    monkeypatch.setattr(restore_back.dump, "put_back", lambda **_: told.append("database"))
     monkeypatch.setattr(restore_back.dump, "drop", lambda name: told.append(f"drop {name}"))
-    restore_back.put_back(settings())
+    restore_back.put_back(settings(), aside=True)
     assert told == []
-    restore_back.begin({present / "salt_key": SecretStr("now"), present / "new": None})
-    (present / "salt_key").write_text("then")
-    (present / "new").write_text("then")
-    restore_back.put_back(settings())
+    then = SecretStr("then")
+    names = ("salt_key", "new", "master_key")
+    restore_back.begin(
+        {present / name: (None if name == "new" else SecretStr("now"), then) for name in names}
+    )
+    for name in names:
+        (present / name).write_text("then")
+    (present / "master_key").write_text("rotated since")
+    restore_back.put_back(settings(), aside=True)
     assert told == [
         *("systemd-run", "stop", "postgres", "redis", "database", "drop litellm_loading"),
         *("exec", "start", "litellm"),
     ]
     assert (present / "salt_key").read_text() == "now"
+    assert (present / "master_key").read_text() == "rotated since"
     assert not (present / "new").exists()
     assert not unfinished.exists()
 
@@ -172,10 +178,10 @@ def test_way_back_has_another_docker_where_this_one_starts_nothing(
     monkeypatch.setattr(restore_back.subprocess, "run", run)
     monkeypatch.setattr(restore_back.stack, "docker", docker)
     monkeypatch.setattr(restore_back.stack, "wait_healthy", lambda name, _: told.append(name))
-    monkeypatch.setattr(restore_back.dump, "put_back", lambda: None)
+    monkeypatch.setattr(restore_back.dump, "put_back", lambda **_: None)
     monkeypatch.setattr(restore_back.dump, "drop", lambda _name: None)
     unfinished.write_text("{}")
-    restore_back.put_back(settings())
+    restore_back.put_back(settings(), aside=True)
     stores, start = ("postgres", "redis"), ("exec", "start")
     again = "systemctl restart docker"
     assert told == ["stop", *stores, *start, again, *stores, *start, "litellm"]
@@ -183,8 +189,46 @@ def test_way_back_has_another_docker_where_this_one_starts_nothing(
     broken[:] = [True, True]
     unfinished.write_text("{}")
     with pytest.raises(ProblemError, match="already allocated"):
-        restore_back.put_back(settings())
+        restore_back.put_back(settings(), aside=True)
     assert unfinished.exists()
+
+
+def test_way_back_is_tried_again(
+    present: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What is not there yet may be in a while; what fails for good is told, and not forgotten."""
+    unfinished = present / ".restore"
+    outcomes: list[tuple[str, dict[str, object]]] = []
+    failures = [ProblemError("postgres is starting"), OSError("no space left on device")]
+
+    def put_back(*_: object, **__: object) -> str:
+        if failures:
+            raise failures.pop(0)
+        unfinished.unlink()
+        return "litellm_aside_20261129_123300"
+
+    monkeypatch.setattr(restore_back, "UNFINISHED", unfinished)
+    monkeypatch.setattr(restore_back, "_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(restore_back.lock, "FILE", tmp_path / "lock")
+    monkeypatch.setattr(restore_back, "put_back", put_back)
+    monkeypatch.setattr(restore_back.here, "settings", settings)
+    monkeypatch.setattr(
+        restore_back.audit, "record", lambda _, outcome, **more: outcomes.append((outcome, more))
+    )
+    unfinished.write_text("{}")
+    restore_back.main()
+    assert [outcome for outcome, _ in outcomes] == ["ok"]
+    assert outcomes[0][1]["aside"] == "litellm_aside_20261129_123300"
+    restore_back.main()
+    assert len(outcomes) == 1
+    unfinished.write_text("{}")
+    failures[:] = [ProblemError("postgres is starting")] * 9
+    with pytest.raises(SystemExit, match="gatehouse restore --recover"):
+        restore_back.main()
+    assert unfinished.exists()
+    assert [outcome for outcome, _ in outcomes] == ["ok", "failed"]
+    with pytest.raises(CannotLookError, match="gatehouse restore --recover"):
+        restore_back.refuse()
 
 
 def test_only_root_restores(monkeypatch: pytest.MonkeyPatch) -> None:
