@@ -31,6 +31,8 @@ _SERVICES = ("litellm", "postgres", "redis")
 _MIB = 2**20
 
 Say = Callable[[str], None]
+# So long everything is kept that was saved before a restore.
+_BEFORE_DAYS = 30
 # Bytes done and bytes in all, as far as restic knows by now.
 Moved = Callable[[int, int], None]
 
@@ -100,21 +102,29 @@ def make(  # noqa: PLR0913 - three have a default
 def forget(settings: Settings, repository: Repository) -> int:
     """Forget what the policy does not keep, and remove its data; gives how many snapshots are left.
 
-    Each kind is kept by the policy for itself. Raises `ProblemError`.
+    Each kind is kept by the policy for itself; what was saved before a restore is no day's last
+    one that another of that day replaces. Raises `ProblemError`.
     """
     keep = {
         "daily": settings.backup_keep_daily,
         "weekly": settings.backup_keep_weekly,
         "monthly": settings.backup_keep_monthly,
     }
-    said = repository.run(
-        *("forget", "--host", restic.HOST, "--tag", restic.TAG, "--tag", restic.TAG_BEFORE),
-        *("--group-by", "host,tags", "--json", "--prune"),
-        *(f"--keep-{each}={number}" for each, number in keep.items() if number),
-    )
-    # What pruning says may follow.
-    groups = next((line for line in said.splitlines() if line.startswith("[")), "[]")
-    return sum(len(each.get("keep") or []) for each in json.loads(groups))
+    policy = [f"--keep-{each}={number}" for each, number in keep.items() if number]
+    left = 0
+    for tag, more in (
+        (restic.TAG_BEFORE, [f"--keep-within={_BEFORE_DAYS}d"]),
+        (restic.TAG, []),
+    ):
+        said = repository.run(
+            *("forget", "--host", restic.HOST, "--tag", tag, "--group-by", "host,tags"),
+            *("--json", "--prune", *policy),
+            *more,
+        )
+        # What pruning says may follow.
+        groups = next((line for line in said.splitlines() if line.startswith("[")), "[]")
+        left += sum(len(each.get("keep") or []) for each in json.loads(groups))
+    return left
 
 
 def prune(settings: Settings, repository: Repository) -> int:

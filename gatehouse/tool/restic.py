@@ -27,7 +27,7 @@ PASSWORD = SECRETS / "backup_password"
 CREDENTIALS = SECRETS / "backup_credentials"
 # Fixed, or a host that is renamed would keep its older snapshots for ever.
 HOST, TAG = "gatehouse", "gatehouse"
-# What was saved before a restore: kept beside the daily ones, by the same policy.
+# What was saved before a restore: kept beside the daily ones, by the same policy and for a month.
 TAG_BEFORE = "before-restore"
 _NAMES = re.compile(
     r"(AWS|B2|AZURE|GOOGLE|OS|ST|SWIFT|RCLONE|RESTIC_REST)_[A-Z0-9_]{1,60}", re.ASCII
