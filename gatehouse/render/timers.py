@@ -108,7 +108,9 @@ JOBS = (
         delay_seconds=_HOUR,
         timeout_seconds=12 * _HOUR,
         writes=("/run/gatehouse",),
-        after="docker rm --force --volumes gatehouse-drill-1 >/dev/null 2>&1",
+        # Where somebody else's drill is at work, the server is its.
+        after="flock --nonblock /run/gatehouse/drill.lock "
+        "docker rm --force --volumes gatehouse-drill-1 >/dev/null 2>&1",
     ),
 )
 

@@ -246,7 +246,14 @@ def _prepared(repository: Repository, say: Say, *, begin_anew: bool) -> None:
         )
     say(f"making the repository {repository.location}")
     if repository.local:
-        repository.local.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        above = repository.local.parent
+        try:
+            above.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ProblemError(
+                f"{above} cannot be made: {error.strerror}: mount its disk, or deploy again "
+                "(pyinfra inventory deploy.py)"
+            ) from None
     repository.run("init")
     remember(repository={"location": repository.location, "id": repository.id()})
 

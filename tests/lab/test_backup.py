@@ -191,6 +191,41 @@ def test_killed_drill_leaves_nothing(workstation: Workstation) -> None:
     assert states(workstation)["it comes back"] == "ok"
 
 
+def test_drill_of_the_timer_leaves_the_one_of_a_person_alone(workstation: Workstation) -> None:
+    """It is refused, and what its unit removes when it ends is not the other one's server."""
+    unit = "systemd-run --quiet --collect --unit by-hand"
+    workstation.exec(f"{unit} --property=RemainAfterExit=yes gatehouse drill")
+    wait_for(lambda: workstation.exec(SCRATCH).stdout, 60, "the scratch database")
+    done = workstation.exec("systemctl start gatehouse-drill", check=False)
+    state = "systemctl show --value -p {} by-hand"
+    wait_for(
+        lambda: workstation.exec(state.format("SubState")).stdout.strip() != "running",
+        120,
+        "the drill to end",
+    )
+    result = workstation.exec(state.format("Result")).stdout.strip()
+    workstation.exec("systemctl stop by-hand; systemctl reset-failed by-hand", check=False)
+    assert done.returncode != 0
+    assert result == "success"
+    workstation.exec("systemctl start gatehouse-drill")
+
+
+def test_folder_of_the_repository_is_made_by_the_deploy(workstation: Workstation) -> None:
+    """The timer's unit, which may make none, makes the repository in it."""
+    place = "/srv/backups-of-a-test"
+    try:
+        made = deploy(workstation, settings={"backup_repository": f"{place}/gatehouse"})
+        assert "Backup | Have the folder that the repository is in" in made.changed
+        workstation.exec("systemctl start gatehouse-backup")
+        assert states(workstation)["the last one is good and new"] == "ok"
+        assert workstation.exec(f"stat -c %a {place}").stdout == "700\n"
+    finally:
+        workstation.exec(f"rm -rf {place}")
+        forget(workstation)
+        deploy(workstation)
+    workstation.exec("gatehouse backup now --no-verify && gatehouse drill")
+
+
 def test_credential_of_another_salt_key_is_seen(workstation: Workstation) -> None:
     """A backup whose salt key does not open what is stored is no backup: the drill says so."""
     salt = "/etc/gatehouse/secrets/salt_key"
