@@ -1,6 +1,9 @@
 """`gatehouse`: what people do on the host."""
 
 import importlib
+import sys
+import traceback
+from typing import Any
 
 import click
 
@@ -110,6 +113,14 @@ _WORDS = "gatehouse.words"
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are needed."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - click's call
+        """Do what was asked; what nobody has thought of is no finding, and ends with 2."""
+        try:
+            return super().main(*args, **extra)
+        except Exception:  # noqa: BLE001 - whatever it is
+            traceback.print_exc()
+            sys.exit(2)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Keep the command and its arguments as they were typed."""

@@ -1,7 +1,7 @@
 """One line in the audit log for each command that changes something, however it ends."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 
@@ -17,6 +17,8 @@ def audited(action: str, **details: str | float | list[str] | None) -> Iterator[
     except BaseException as error:
         words = error.message if isinstance(error, click.ClickException) else type(error).__name__
         outcome: audit.Outcome = "refused" if isinstance(error, CannotLookError) else "failed"
-        audit.record(action, outcome, reason=words.splitlines()[0], **details)
+        # A disk that is full may be the reason, which is to be told.
+        with suppress(OSError):
+            audit.record(action, outcome, reason=words.splitlines()[0], **details)
         raise
     audit.record(action, "ok", **details)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from click import ClickException
+
 from gatehouse import state
 from gatehouse.settings import Settings
 from gatehouse.tool import dump, restic, stack
@@ -29,10 +31,10 @@ STATE = Path("/var/lib/gatehouse/state")
 _CURRENT = Path("/opt/gatehouse/current")
 _SERVICES = ("litellm", "postgres", "redis")
 _MIB = 2**20
-
-Say = Callable[[str], None]
 # So long everything is kept that was saved before a restore.
 _BEFORE_DAYS = 30
+
+Say = Callable[[str], None]
 # Bytes done and bytes in all, as far as restic knows by now.
 Moved = Callable[[int, int], None]
 
@@ -84,7 +86,8 @@ def make(  # noqa: PLR0913 - three have a default
             say(f"saving {human(size)} of database, the configuration and the secrets")
             summary = _saved(repository, tag, moved)
     except BaseException as error:
-        remember(last={"at": time.time(), "ok": False, "error": words(error)})
+        with written_down(error):
+            remember(last={"at": time.time(), "ok": False, "error": words(error)})
         raise
     made = Made(
         snapshot=str(summary["snapshot_id"])[:8],
@@ -142,14 +145,8 @@ def verify(repository: Repository, *, everything: bool = False) -> None:
     """
     part = None if everything else time.localtime().tm_yday % restic.PARTS + 1
     begin = time.monotonic()
-    error = ""
-    try:
-        repository.unlock()
-        repository.check(part)
-    except BaseException as problem:
-        error = words(problem)
-        raise
-    finally:
+
+    def noted(error: str = "") -> None:
         remember(
             verify={
                 "at": time.time(),
@@ -159,6 +156,15 @@ def verify(repository: Repository, *, everything: bool = False) -> None:
                 "seconds": round(time.monotonic() - begin, 1),
             }
         )
+
+    try:
+        repository.unlock()
+        repository.check(part)
+    except BaseException as problem:
+        with written_down(problem):
+            noted(words(problem))
+        raise
+    noted()
 
 
 def measure(repository: Repository, snapshots: int) -> None:
@@ -314,6 +320,21 @@ def _write(path: Path, text: str) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w") as file:
         file.write(text)
+
+
+@contextmanager
+def written_down(error: BaseException) -> Iterator[None]:
+    """Remember a failure; where not even that can be written, no check would tell of it.
+
+    So `CannotLookError` is raised instead, with the same words: systemd calls that a failed job.
+    """
+    try:
+        yield
+    except OSError as problem:
+        said = error.message if isinstance(error, ClickException) else words(error)
+        raise CannotLookError(
+            f"{said}\nand it cannot be written down: {problem.strerror}"
+        ) from error
 
 
 def words(error: BaseException) -> str:

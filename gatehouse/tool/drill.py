@@ -73,7 +73,8 @@ def _remembered(settings: Settings, repository: Repository, say: Say) -> DrillDo
         done = tried(settings, repository, say)
     except BaseException as error:
         last = {"at": time.time(), "ok": False, "error": backup_make.words(error)}
-        state.write(NOUN, {"last": last, "good": good})
+        with backup_make.written_down(error):
+            state.write(NOUN, {"last": last, "good": good})
         raise
     good = {"at": time.time(), **done.model_dump()}
     state.write(NOUN, {"last": {"at": good["at"], "ok": True, "error": ""}, "good": good})

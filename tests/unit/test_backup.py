@@ -1,5 +1,6 @@
 """Backups: what is judged good, what restic is told, and what never is shown."""
 
+import errno
 import io
 import os
 import tarfile
@@ -9,12 +10,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from gatehouse import state
+from gatehouse import audit, state
 from gatehouse.checks import backup as checks
 from gatehouse.checks import every
 from gatehouse.probes import backup as probe
 from gatehouse.render import timers
 from gatehouse.tool import backup_make, drill, lock, restic, restore_back
+from gatehouse.tool.__main__ import main
+from gatehouse.tool.audited import audited
 from gatehouse.tool.backup import backup
 from gatehouse.tool.errors import CannotLookError, ProblemError
 from gatehouse.tool.restic import NoRepositoryError, Repository
@@ -281,6 +284,46 @@ def test_repository_that_is_gone_is_not_made_anew(tmp_path: Path, played: Path) 
         backup_make.make(settings(), Repository("/mnt/disk/backups"), lambda _line: None)
     assert "init" not in (played / "calls").read_text()
     assert backup_make.kept()["last"]["ok"] is False
+
+
+def test_full_disk_is_told_in_the_words_of_what_failed(
+    played: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing can be remembered no check tells of it, so that the job itself must fail."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(state, "write", full)
+    monkeypatch.setattr(audit, "record", full)
+    (played / "check").write_text("echo 'pack 1234 is damaged' >&2; exit 1")
+    (played / "unlock").write_text("echo 'server is away' >&2; exit 1")
+    repository, told = Repository("/srv/backups"), "server is away\nand it cannot be written down"
+    for tried in (
+        lambda: backup_make.make(settings(), repository, lambda _line: None),
+        lambda: backup_make.verify(repository),
+        lambda: drill._remembered(settings(), repository, lambda _line: None),  # noqa: SLF001
+    ):
+        with pytest.raises(CannotLookError, match=told), audited("backup now"):
+            tried()
+
+
+def test_what_nobody_thought_of_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To systemd, 1 is a job that has done its work."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1 // 0)
+    result = CliRunner().invoke(main, ["backup", "list"])
+    assert result.exit_code == 2
+    assert "ZeroDivisionError" in result.output
+
+
+def test_folder_that_cannot_be_made_is_told(tmp_path: Path, played: Path) -> None:
+    """The unit of the timer may write to what was there, and to nothing else."""
+    (played / "unlock").write_text("echo 'Fatal: unable to open config file' >&2; exit 10")
+    (tmp_path / "disk").touch()
+    repository = Repository(f"{tmp_path}/disk/backups/gatehouse")
+    with pytest.raises(ProblemError, match=r"disk/backups cannot be made: .*deploy again"):
+        backup_make.make(settings(), repository, lambda _line: None)
+    assert "cannot be made" in backup_make.kept()["last"]["error"]
 
 
 def test_disk_without_room_is_refused(tmp_path: Path) -> None:
