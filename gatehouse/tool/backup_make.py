@@ -77,7 +77,7 @@ def make(  # noqa: PLR0913 - three have a default
     """
     begin = time.monotonic()
     try:
-        _prepared(repository, say, begin_anew=begin_anew)
+        prepared(repository, say, begin_anew=begin_anew)
         with folder(WORK):
             say("dumping the database")
             enough_room(settings, repository)
@@ -237,8 +237,11 @@ def _existing(path: Path) -> Path:
     return next(each for each in (path, *path.parents) if each.exists())
 
 
-def _prepared(repository: Repository, say: Say, *, begin_anew: bool) -> None:
-    """Have a repository: the one that is known, or a first one."""
+def prepared(repository: Repository, say: Say, *, begin_anew: bool = False) -> None:
+    """Have a repository that can be opened: the one that is known, or a first one.
+
+    Raises `CannotLookError` and `ProblemError`.
+    """
     known = kept().get("repository") or {}
     with suppress(NoRepositoryError):
         repository.unlock()

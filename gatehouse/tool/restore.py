@@ -1,5 +1,6 @@
 """`gatehouse restore`: back to a snapshot, here or on a host that is new."""
 
+import json
 import os
 import sys
 import time
@@ -25,13 +26,26 @@ from gatehouse.tool import (
 )
 from gatehouse.tool.audited import audited
 from gatehouse.tool.backup_documents import Restored
+from gatehouse.tool.backup_make import Say
 from gatehouse.tool.drill import manifest_of
 from gatehouse.tool.errors import CannotLookError
 from gatehouse.tool.restic import Repository
 
 _LONGEST = 4096
-# Somebody uses the gateway, if there is one of these.
-_USED = ("keys", "teams", "models", "credentials")
+# Somebody uses the gateway, if there is one of these that no deploy has made from its settings.
+# Keys and teams that are declared and have spent nothing are none; neither are models that a deploy
+# has added to the database, nor sessions of the web interface.
+_USED = """SELECT json_build_object(
+    'keys', (SELECT count(*) FROM "LiteLLM_VerificationToken" AS key
+        WHERE team_id IS DISTINCT FROM 'litellm-dashboard' AND (
+            NOT coalesce(made -> 'keys' ? key_alias, false) OR spend > 0
+            OR EXISTS (SELECT FROM "LiteLLM_SpendLogs" WHERE api_key = key.token))),
+    'teams', (SELECT count(*) FROM "LiteLLM_TeamTable"
+        WHERE NOT coalesce(made -> 'teams' ? team_alias, false) OR spend > 0),
+    'models', (SELECT count(*) FROM "LiteLLM_ProxyModelTable"
+        WHERE NOT made -> 'models' ? model_name),
+    'credentials', (SELECT count(*) FROM "LiteLLM_CredentialsTable"))
+    FROM (SELECT '{}'::jsonb AS made) AS settings"""
 
 
 @click.command()
@@ -101,10 +115,10 @@ def restore(  # noqa: PLR0913 - one for each option
         found = source.snapshot(snapshot)
         manifest = manifest_of(source, str(found["id"]))
         present = dump.counts()
-        if to_empty_host and (used := [noun for noun in _USED if present.get(noun)]):
+        if to_empty_host and (used := _used(settings)):
             raise CannotLookError(
-                f"this host is not empty, it has {', '.join(f'{present[n]} {n}' for n in used)}: "
-                "leave --to-empty-host away, and the present state is saved first"
+                f"this host is not empty, it has {used}: leave --to-empty-host away, and the "
+                "present state is saved first"
             )
         size = int(manifest["dump_bytes"])
         _preview(found, manifest, present, as_json=as_json)
@@ -136,6 +150,9 @@ def restore(  # noqa: PLR0913 - one for each option
             _room(settings, size)
             # A new host has nothing to save, and the repository may be another host's own.
             spared = without_saving or to_empty_host
+            if not spared:
+                # While the gateway still goes on.
+                _can_save(settings, say)
             done = restore_make.carry_out(settings, source, plan, say, None if spared else save)
             if to_empty_host and source.location == settings.backup_repository:
                 # From now on this host adds to that repository.
@@ -171,6 +188,29 @@ def _recover(settings: Settings, *, yes: bool) -> None:
     click.echo("the state from before the restore serves again")
     if kept:
         click.echo(f"the database that served until now is kept as {kept}: docs/backup.md")
+
+
+def _used(settings: Settings) -> str:
+    """Say what is on this host that somebody would miss; raises `ProblemError`."""
+    made = {
+        "keys": [key.alias for key in settings.keys_declared],
+        "teams": [team.name for team in settings.keys_teams],
+        "models": [model.name for model in settings.all_models],
+    }
+    # Names hold no quotes; the settings see to that.
+    found: dict[str, int] = json.loads(dump.ask(_USED.replace("{}", json.dumps(made))))
+    return ", ".join(f"{number} {noun}" for noun, number in found.items() if number)
+
+
+def _can_save(settings: Settings, say: Say) -> None:
+    """See that the repository for the present state can be opened; raises `ProblemError`."""
+    try:
+        backup_make.prepared(restic.here(settings), say)
+    except click.ClickException as error:
+        raise CannotLookError(
+            f"the present state cannot be saved, nothing was touched: {error.message}\nwithout "
+            "saving it: --without-saving"
+        ) from None
 
 
 @contextmanager

@@ -23,6 +23,10 @@ from tests.lab.test_dump import sql
 from tests.lab.test_rotate import api
 from tests.waiting import wait_for
 
+DECLARED = {
+    "keys_teams": [{"name": "restore-team"}],
+    "keys_declared": [{"alias": "restore-bot", "team": "restore-team"}],
+}
 KEY = "sk-restore-test-0123456789"
 SECRETS = "/etc/gatehouse/secrets"
 BACKUP = (ROOT / "docs/backup.md").read_text()
@@ -273,13 +277,26 @@ def test_restore_asks_and_refuses(workstation: Workstation, snapshot: str) -> No
     place = f"--repository {FOLDER}/repository"
     done = workstation.exec(f"gatehouse restore {place} --yes", check=False, text="wrong\n")
     assert (done.returncode, "another password" in done.stderr) == (1, True)
+    # What cannot be saved is not given up: another password than the repository's is this host's.
+    password, started = f"{SECRETS}/backup_password", "docker inspect -f {{.State.StartedAt}} "
+    before = workstation.exec(f"cp -p {password} /root/password; {started} gatehouse-litellm-1")
+    workstation.exec(f"printf wrong >{password}")
+    try:
+        done = workstation.exec(
+            f"gatehouse restore {snapshot} {place} --yes </root/password", check=False
+        )
+    finally:
+        workstation.exec(f"cat /root/password >{password}; rm /root/password")
+    assert (done.returncode, "--without-saving" in done.stderr) == (2, True)
+    after = workstation.exec(f"{started} gatehouse-litellm-1")
+    assert after.stdout == before.stdout
     done = workstation.exec("gatehouse restore ffffffff --yes", check=False)
     assert (done.returncode, "no snapshot begins" in done.stderr) == (1, True)
 
 
 @pytest.fixture
 def new_host(lab_images: LabImages, archive: Path, progress: Progress) -> Iterator[Workstation]:
-    """A second workstation, just deployed."""
+    """A second workstation, just deployed, with a team and a key that its settings declare."""
     with Workstation.start(
         "restored",
         image=lab_images.host,
@@ -288,7 +305,7 @@ def new_host(lab_images: LabImages, archive: Path, progress: Progress) -> Iterat
         progress=progress,
     ) as started:
         with progress.step("provisioning it"):
-            deploy(started)
+            deploy(started, settings=DECLARED)
         yield started
 
 
@@ -300,6 +317,7 @@ def test_gateway_comes_back_on_a_new_host(
     moved = workstation.exec(f"tar -C {FOLDER} -cf - repository | base64 -w 0").stdout
     new_host.exec("base64 -d | tar -C /root -xf - && mv /root/repository /root/old", text=moved)
     assert asked(new_host) == 401
+    assert sql(new_host, 'SELECT key_alias FROM "LiteLLM_VerificationToken"') == "restore-bot"
     own = new_host.exec(f"cat {SECRETS}/salt_key").stdout
     done = new_host.exec(
         f"gatehouse restore {snapshot} --to-empty-host --repository /root/old --yes --json",
@@ -318,6 +336,8 @@ def test_gateway_comes_back_on_a_new_host(
     # Its own backups, with its own repository, come back as well: credentials with this salt key.
     new_host.exec("gatehouse backup now")
     assert document(new_host, "drill --json", "drill")["credentials"] == 1
-    assert failing(new_host) == []
-    again = deploy(new_host)
+    assert failing(new_host, **DECLARED) == []
+    # What the snapshot does not know of is made again.
+    assert "Keys | Keep what is declared" in deploy(new_host, settings=DECLARED).changed
+    again = deploy(new_host, settings=DECLARED)
     assert again.changed == []
