@@ -109,13 +109,21 @@ sha256sum --quiet -c - <<'SUMS'
     if host.get_fact(Run, command=check)["rc"] == 0:
         host.noop(f"release {release} is there")
         return
-    new = f"{path}.new"
     yield FileUploadCommand(_tar(files), f"{path}.tar")
-    # Validated where it will stand: Compose follows the paths that the files name.
-    yield StringCommand(
+    yield StringCommand(unpack(path))
+
+
+def unpack(path: str) -> str:
+    """Give the command that makes a release of its archive, valid and whole before it has its name.
+
+    Validated where it will stand: Compose follows the paths that the files name. On the disk first:
+    a power cut would leave files without content.
+    """
+    new = f"{path}.new"
+    return (
         f"rm -rf {new} && mkdir -m 755 {new} && tar -x -f {path}.tar -C {new} --no-same-owner && "
         f"docker compose --project-directory {new} -f {new}/compose.yaml config --quiet && "
-        f"rm -rf {path} {path}.tar && mv {new} {path}"
+        f"sync -f {new} && rm -rf {path} {path}.tar && mv {new} {path}"
     )
 
 

@@ -74,17 +74,25 @@ def find(release: str) -> Release:
     """Give a release; raises `CannotLookError` where the host has none of that name."""
     try:
         manifest = json.loads((RELEASES / release / "manifest.json").read_text())
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError):
         raise CannotLookError(
             f"this host has no release {release}: gatehouse releases lists those that it has"
+        ) from None
+    except (OSError, ValueError):
+        raise CannotLookError(
+            f"what release {release} is made of cannot be read (a disk that was full, a power "
+            "cut?): deploy it again, or go back to another one: gatehouse releases"
         ) from None
     return Release(release, manifest, _history().get(release, {}))
 
 
 def every() -> list[Release]:
-    """Give the releases that are there, newest last."""
-    names = [path.name for path in RELEASES.glob("*") if (path / "manifest.json").is_file()]
-    found = [find(name) for name in names]
+    """Give the releases that are there, newest last; one that cannot be read is passed over."""
+    found = []
+    for path in RELEASES.glob("*"):
+        if (path / "manifest.json").is_file():
+            with suppress(CannotLookError):
+                found.append(find(path.name))
     return sorted(found, key=lambda each: each.known.get("when") or each.folder.stat().st_mtime)
 
 
@@ -192,23 +200,28 @@ def prune(number: int) -> list[str]:
     """Remove all but the newest releases, with what was kept for them and their images.
 
     What runs and what is gone back to stay, and the good one that served before, however many
-    failed since. Gives what was removed.
+    failed since. One that cannot be read goes whatever its age. Gives what was removed.
     """
     releases = every()
     serving = {linked(CURRENT), linked(GOOD)}
     others = [each.id for each in good() if each.id not in serving]
     left = {each.id for each in releases[-number:]} | serving | {*others[-1:]}
     old = [each for each in releases if each.id not in left]
-    used = {image for each in releases if each.id in left for image in _images(each)}
+    used = {image for each in releases if each.id in left for image in images(each)}
     removed = []
     for each in old:
-        for image in sorted(_images(each) - used):
+        for image in sorted(images(each) - used):
             # An image that a container of anybody uses stays: Docker refuses.
             done = subprocess.run(["docker", "rmi", image], capture_output=True, check=False)
             if done.returncode == 0:
                 removed.append(image)
         shutil.rmtree(each.folder, ignore_errors=True)
         removed.append(each.id)
+    known = {each.id for each in releases} | serving
+    for path in RELEASES.glob("*"):
+        if path.is_dir() and path.suffix != ".new" and path.name not in known:
+            shutil.rmtree(path, ignore_errors=True)
+            removed.append(path.name)
     for folder in (KEPT, SNAPSHOTS):
         for path in folder.glob("*"):
             if path.name.split(".")[0] not in left:
@@ -235,7 +248,7 @@ def sweep() -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _images(release: Release) -> set[str]:
+def images(release: Release) -> set[str]:
     """Give the images of its services and engines: both are named in what Compose reads."""
     found = set(release.images.values())
     engines = release.folder / "compose" / "engines.yaml"

@@ -1,6 +1,7 @@
 """The release: the same settings give the same files, and a change touches what depends on it."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from gatehouse import audit, state
+from gatehouse.deploys import release as deploying
 from gatehouse.render import SERVICES, Machine, release, timers, valid
 from gatehouse.tool import here, lock, release_back, release_store, releases
 from gatehouse.tool.errors import ProblemError
@@ -384,3 +386,39 @@ def test_way_back_waits_as_long_as_the_host_needs(
     assert [patience(name) for name in ("litellm", "litellm-migrate", "prometheus", "redis")] == [
         *(1800, 1800, 400, 300)
     ]
+
+
+@pytest.mark.parametrize("content", ["", "\0\0", '{"services"'])
+def test_release_that_cannot_be_read_is_in_nobodys_way(store: Path, content: str) -> None:
+    """A power cut leaves files without content: the others are listed, and it goes with the old."""
+    put(store, "abc1")
+    put(store, "def2")
+    (store / "releases" / "def2" / "manifest.json").write_text(content)
+    (store / "snapshots" / "def2.dump").touch()
+    for link in ("good", "current"):
+        release_store.link(store / link, store / "releases" / "abc1")
+    assert [each.id for each in release_store.every()] == ["abc1"]
+    shown = CliRunner().invoke(releases.diff, ["def2"])
+    assert (shown.exit_code, "cannot be read" in shown.output) == (2, True)
+    assert release_store.prune(5) == ["def2"]
+    assert [path.name for path in (store / "releases").iterdir()] == ["abc1"]
+    assert list((store / "snapshots").iterdir()) == []
+
+
+def test_release_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut takes what was not written out yet, and leaves the names."""
+    programs, release = tmp_path / "bin", tmp_path / "abc1"
+    programs.mkdir()
+    seen = tmp_path / "seen"
+    for name, text in {"docker": "", "sync": f'ls -A "$2" >{seen}; [ ! -e {release} ]\n'}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    (tmp_path / "compose.yaml").write_text("name: gatehouse\n")
+    archive = ["tar", "-C", str(tmp_path), "-cf", f"{release}.tar", "compose.yaml"]
+    subprocess.run(archive, check=True)
+    subprocess.run(["sh", "-c", deploying.unpack(str(release))], check=True)
+    assert seen.read_text() == "compose.yaml\n"
+    assert [path.name for path in release.iterdir()] == ["compose.yaml"]
