@@ -24,8 +24,10 @@ from tests.lab.conftest import containers, gateway_of
 from tests.waiting import wait_for
 
 COUNTS = "import json; from gatehouse.tool import dump; print(json.dumps(dump.counts()))"
-# The test's own: it outlives the container that it was made in.
+# The test's own: they outlive the container that they were made in.
 KEY = "sk-kept-through-an-upgrade"
+REVOKED, BLOCKED = "sk-revoked-after-an-upgrade", "sk-blocked-after-an-upgrade"
+NEW = "sk-made-after-an-upgrade"
 RUNS = "docker inspect -f '{{.Config.Image}}' gatehouse-litellm-1"
 LEDGER = (
     "docker exec gatehouse-postgres-1 psql -U litellm -d litellm -Atc "
@@ -71,10 +73,10 @@ class Older:
         found: dict[str, int] = json.loads(done.stdout)
         return found
 
-    def answers(self) -> int:
-        """Give what the key gets: a status."""
+    def answers(self, key: str = KEY) -> int:
+        """Give what a key gets: a status."""
         body = question("chat-priced-builtin", "hello")
-        return self.gateway.ask("POST", "/v1/chat/completions", body, KEY).status
+        return self.gateway.ask("POST", "/v1/chat/completions", body, key).status
 
     def known(self) -> tuple[Any, ...]:
         """Give what the gateway itself says of the key and of the user."""
@@ -118,14 +120,19 @@ def older(lab_images: LabImages, archive: Path, progress: Progress) -> Iterator[
 
 
 def test_upgrade_keeps_everything_and_goes_back(older: Older) -> None:
-    """Keys, users and spend survive the upgrade; a deploy of the older is refused; a rollback is not."""
+    """Keys, users and spend survive it; a deploy of the older is refused; a rollback is not.
+
+    Nor does that revive what was revoked or blocked in between.
+    """
     station, gateway = older.workstation, older.gateway
     made = gateway.all(
         request("POST", "/user/new", {"user_id": "alice", "user_email": "alice@localhost"}),
         request("POST", "/team/new", {"team_id": "lab", "team_alias": "lab"}),
         request("POST", "/key/generate", {"key": KEY, "key_alias": "kept", "user_id": "alice"}),
+        request("POST", "/key/generate", {"key": REVOKED, "key_alias": "revoked"}),
+        request("POST", "/key/generate", {"key": BLOCKED, "key_alias": "blocked"}),
     )
-    assert [each.status for each in made] == [200] * 3, made
+    assert [each.status for each in made] == [200] * 5, made
     assert older.answers() == 200
     wait_for(lambda: older.counts()["spend"] > 0, 60, "the spend to be written")
     known = older.known()
@@ -161,7 +168,14 @@ def test_upgrade_keeps_everything_and_goes_back(older: Older) -> None:
     assert told.returncode == 1
     assert "gatehouse rollback --database" in told.stdout
 
-    # What was asked meanwhile is not lost on the way back.
+    # What was asked and changed meanwhile is not lost on the way back.
+    permission = {"object_permission": {"mcp_servers": ["lab"]}}
+    changed = gateway.all(
+        request("POST", "/key/delete", {"keys": [REVOKED]}),
+        request("POST", "/key/block", {"key": BLOCKED}),
+        request("POST", "/key/generate", {"key": NEW, "key_alias": "new", **permission}),
+    )
+    assert [each.status for each in changed] == [200] * 3, changed
     wait_for(lambda: older.counts()["spend"] > before["spend"], 60, "the spend to be written")
     newest = older.counts()
     station.exec("gatehouse rollback --database --yes")
@@ -169,7 +183,7 @@ def test_upgrade_keeps_everything_and_goes_back(older: Older) -> None:
     assert int(station.exec(LEDGER).stdout) == ledger
     assert lost(newest, older.counts()) == {}
     assert older.known() == known
-    assert older.answers() == 200
+    assert [older.answers(key) for key in (KEY, NEW, REVOKED, BLOCKED)] == [200, 200, 401, 401]
 
 
 def lost(before: dict[str, int], after: dict[str, int]) -> dict[str, Any]:

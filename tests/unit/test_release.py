@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -13,7 +14,14 @@ from click.testing import CliRunner
 from gatehouse import audit, state
 from gatehouse.deploys import release as deploying
 from gatehouse.render import SERVICES, Machine, release, timers, valid
-from gatehouse.tool import here, lock, release_back, release_store, releases
+from gatehouse.tool import (
+    here,
+    lock,
+    release_back,
+    release_database,
+    release_store,
+    releases,
+)
 from gatehouse.tool.errors import ProblemError
 from tests.given import MACHINE, PROVIDER_KEY, model, rendered, settings
 
@@ -422,3 +430,34 @@ def test_release_is_on_the_disk_before_it_has_its_name(
     subprocess.run(["sh", "-c", deploying.unpack(str(release))], check=True)
     assert seen.read_text() == "compose.yaml\n"
     assert [path.name for path in release.iterdir()] == ["compose.yaml"]
+
+
+@pytest.mark.parametrize(("apart", "fits"), [(False, False), (True, True)])
+def test_room_is_looked_for_on_both_disks(
+    store: Path, monkeypatch: pytest.MonkeyPatch, *, apart: bool, fits: bool
+) -> None:
+    """The dump and the database that is restored from it; on one disk they need the sum."""
+    docker = store / "docker"
+    docker.mkdir()
+    size = 2**30
+    free = int(size * 1.2) + 600 * 2**20
+    usage = release_database.shutil.disk_usage(store)
+    monkeypatch.setattr(release_database, "SNAPSHOTS", store / "snapshots")
+    monkeypatch.setattr(release_database, "docker_root", lambda: str(docker))
+    monkeypatch.setattr(release_database.dump, "size", lambda: size)
+    monkeypatch.setattr(
+        release_database.shutil, "disk_usage", lambda _path: usage._replace(free=free)
+    )
+    stat = Path.stat
+
+    def other(path: Path, **words: bool) -> object:
+        seen = stat(path, **words)
+        return SimpleNamespace(st_dev=-1, st_mode=seen.st_mode) if path == docker else seen
+
+    if apart:
+        monkeypatch.setattr(Path, "stat", other)
+    if fits:
+        release_database.room()
+    else:
+        with pytest.raises(ProblemError, match="put it back: free some space"):
+            release_database.room()
