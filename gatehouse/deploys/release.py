@@ -24,6 +24,8 @@ HOME = "/opt/gatehouse"
 PYTHON = f"{HOME}/venv/bin/python -I -m gatehouse.tool"
 _CONFIG = "litellm/config.yaml"
 _JOB = "litellm-migrate"
+# A rollback that did not end, which a deploy overtakes.
+_ROLLBACK = "/var/lib/gatehouse/rollback"
 # It calls a configuration fine whose models it cannot make (an unknown provider), and serves
 # without them (1.108.7).
 _READ = """
@@ -200,7 +202,8 @@ def remembered(release: str, number: int) -> Commands:
     kept = f"/var/lib/gatehouse/releases/{release}"
     check = (
         f"readlink {HOME}/good; tar --compare --file={kept}.tar --directory=/ >/dev/null 2>&1 && "
-        f'[ "$(readlink {kept}.venv)" = "$(readlink {HOME}/venv)" ] || echo changed'
+        f'[ "$(readlink {kept}.venv)" = "$(readlink {HOME}/venv)" ] && '
+        f"[ ! -e {_ROLLBACK} ] || echo changed"
     )
     if host.get_fact(Run, command=check)["out"] == path:
         host.noop(f"release {release} is good")

@@ -46,6 +46,8 @@ _AGAIN_SECONDS = 10.0
 _IN_VAIN = 4
 # Written when a deploy begins, gone when it has ended: at a boot it says that one was cut off.
 MARKER = Path("/var/lib/gatehouse/deploying")
+# While a rollback is at work: what it is about (release_switch).
+ROLLBACK = Path("/var/lib/gatehouse/rollback")
 # What a deploy writes to, besides containers and volumes.
 _DISKS = ("/opt/gatehouse/releases", "/var/lib/gatehouse", "/etc/gatehouse")
 _FULL = 16 * 2**20
@@ -66,12 +68,19 @@ class _Container:
     code: int
 
 
-def go_back(release: Release, failed: Release | None, say: Say, since: float | None = None) -> None:
+def go_back(
+    release: Release,
+    failed: Release | None,
+    say: Say,
+    since: float | None = None,
+    *,
+    newer: bool = False,
+) -> None:
     """Have a release serve again; `failed` is the one that is given up, if it was written at all.
 
     With `since` the dump that was made before `failed`, but not before `since`, takes the place of
-    the database where migrations have changed its schema. Raises `ProblemError` with what could not
-    be made good.
+    the database where migrations have changed its schema. A `newer` release migrates it before it
+    serves. Raises `ProblemError` with what could not be made good.
     """
     _say_what_is_full(say)
     release_store.sweep()
@@ -89,6 +98,10 @@ def go_back(release: Release, failed: Release | None, say: Say, since: float | N
         stack.wait_healthy(service, _patience(service))
     if since is not None and failed:
         release_database.put_back(failed.id, say, since)
+    if newer and not _is_migrated(release):
+        with suppress(ProblemError):
+            stack.docker("stop", stack.container("litellm"))
+        _migrated(release)
     rest = [name for name in release.manifest["services"] if name not in (*_FIRST, _JOB)]
     for service in rest:
         _start(release, service)
@@ -259,9 +272,7 @@ def _start(release: Release, service: str) -> None:
 
 def _migrated(release: Release) -> None:
     """Have the job of the release done: it finds nothing to do, and is what the checks look for."""
-    wanted = release.manifest["services"].get(_JOB)
-    mine = [each for each in _containers() if each.service == _JOB]
-    if wanted is None or (mine and mine[0].inputs == wanted["inputs"] and mine[0].code == 0):
+    if _is_migrated(release):
         return
     _compose(release, "up", "-d", "--no-deps", "--no-build", "--force-recreate", _JOB)
     deadline = time.monotonic() + _patience(_JOB)
@@ -271,6 +282,13 @@ def _migrated(release: Release) -> None:
         time.sleep(_POLL_SECONDS)
     if job.code:
         raise ProblemError(f"the job {_JOB} failed; its last lines:\n{stack.tail(_JOB)}")
+
+
+def _is_migrated(release: Release) -> bool:
+    """Tell whether the job of the release is done, or there is none."""
+    wanted = release.manifest["services"].get(_JOB)
+    mine = [each for each in _containers() if each.service == _JOB]
+    return wanted is None or bool(mine and mine[0].inputs == wanted["inputs"] and mine[0].code == 0)
 
 
 def _engines(release: Release) -> None:
@@ -340,6 +358,7 @@ def _main(given_up: str, reason: str) -> int:
         _record("failed", given_up, f"{reason}; and the way back failed", None)
         click.echo(f"the way back to release {good.id} failed: {words}")
         return 1
+    ROLLBACK.unlink(missing_ok=True)
     _record("ok", given_up, reason, good.id)
     click.echo(f"the way back took {time.monotonic() - begun:.0f} s")
     return 0

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,26 @@ def snapshot(release: str) -> Path | None:
 def migrated(release: str) -> bool:
     """Tell whether the schema is another one than before a release; raises `ProblemError`."""
     return bool(_sql(_FINGERPRINT) != _about(release).get("schema"))
+
+
+def left(since: float, releases: Iterable[str]) -> str | None:
+    """Give the release whose dump has the schema in which one that was good then has left it.
+
+    Of several (one that failed keeps its dump) it is the newest. None where the database has that
+    schema, or an older one, which the release itself brings up to date. Raises `ProblemError`.
+    """
+    abouts = {name: _about(name) for name in releases if snapshot(name)}
+    later = [
+        name
+        for name in sorted(abouts, key=lambda each: abouts[each]["when"])
+        if abouts[name]["when"] > since
+    ]
+    if not later:
+        return None
+    schema = abouts[later[0]]["schema"]
+    newest = [name for name in later if abouts[name]["schema"] == schema][-1]
+    ahead = set(abouts[newest].get("migrations", ())) - set(json.loads(_sql(_MIGRATIONS)))
+    return newest if not ahead and migrated(newest) else None
 
 
 def _about(release: str) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """`gatehouse releases`, `rollback` and `diff`: what was deployed here, and the way back by hand."""
 
 import difflib
-from contextlib import suppress
 from typing import Literal
 
 import click
@@ -9,11 +8,20 @@ from pydantic import BaseModel, Field
 from rich.text import Text
 
 from gatehouse.checks import every
-from gatehouse.tool import here, lock, release_back, release_database, release_store, show
+from gatehouse.tool import (
+    here,
+    lock,
+    release_database,
+    release_store,
+    release_switch,
+    rotation,
+    show,
+)
 from gatehouse.tool.audited import audited
 from gatehouse.tool.checking import look
 from gatehouse.tool.errors import CannotLookError, ProblemError
 from gatehouse.tool.release_store import Release
+from gatehouse.tool.release_switch import Plan
 
 _COLOURS = {"good": "green", "bad": "red"}
 _LINES = {"+": "green", "-": "red", "@": "cyan"}
@@ -103,24 +111,31 @@ def rollback(*, release: str | None, yes: bool, database: bool) -> None:
     gatehouse rollback 0123456789ab    to this one
 
     Secrets stay as they are. The database does, too, unless --database is given: then what was
-    written since its migrations is added again as far as the older schema knows it, and all of it
-    is kept in /var/lib/gatehouse/snapshots. The next deploy makes what the settings say again.
+    made, changed or removed since its migrations is so in it, too, as far as the older schema knows
+    it, and all of it is kept in /var/lib/gatehouse/snapshots. One that is broken off is finished by
+    the host; one that does not work ends with the release that served before. The next deploy makes
+    what the settings say again.
     """  # noqa: D301 - click's mark for a block that stays as it is
     here.be_root("rollback")
-    present = _find(_current())
-    target = _find(release) if release else _before(present)
-    if target.id == present.id:
+    before = release_switch.unfinished()
+    present = _find(before.present if before else _current())
+    name = release or (before.target if before else None)
+    target = _find(name) if name else _before(present)
+    if before is None and target.id == present.id == release_store.linked(release_store.GOOD):
         raise CannotLookError(f"release {target.id} is the one that runs: gatehouse releases")
-    since = _since(target)
-    _preview(target, present, since, database=database)
+    if before and before.target == target.id and (before.dump or not database):
+        plan = before
+        click.echo(f"an earlier rollback to release {target.id} did not end: this one finishes it")
+    else:
+        dump = _dump(target, database=database)
+        _preview(target, present, dump, database=database)
+        plan = Plan(target.id, present.id, dump if database else None)
+    release_switch.possible(plan)
     here.confirm(f"Go back to release {target.id}?", yes=yes)
     with lock.held(f"rollback {target.id}"), audited(f"rollback {target.id}", given_up=present.id):
-        # The first snapshot since is the state in which the target has left the database.
-        failed = since[0] if database and since else present
-        release_back.go_back(target, failed, click.echo, 0.0 if database else None)
-        release_store.link(release_store.GOOD, target.folder)
-        with suppress(OSError):
-            release_store.serves(target.id)
+        with rotation.endings_ignored():
+            release_switch.begin(plan)
+            release_switch.carry_out(plan)
         click.echo("looking at everything")
         status, findings = look(every(here.settings()))
         for each in findings:
@@ -168,19 +183,19 @@ def _before(present: Release) -> Release:
     return good[-1]
 
 
-def _since(target: Release) -> list[Release]:
-    """Give the releases after this one before which the database was dumped, oldest first."""
-    begin = target.known.get("when") or 0
-    return [
-        each
-        for each in release_store.every()
-        if (each.known.get("when") or 0) > begin
-        and release_database.snapshot(each.id)
-        and release_database.migrated(each.id)
-    ]
+def _dump(target: Release, *, database: bool) -> str | None:
+    """Give the release whose dump has the database as the target has left it, if it is needed."""
+    names = [each.id for each in release_store.every()]
+    try:
+        return release_database.left(target.known.get("when") or 0, names)
+    except ProblemError:
+        # It may be the database that does not work in the release that runs.
+        if database:
+            raise
+        return None
 
 
-def _preview(target: Release, present: Release, since: list[Release], *, database: bool) -> None:
+def _preview(target: Release, present: Release, dump: str | None, *, database: bool) -> None:
     """Say what would change."""
     if not target.archive.is_file():
         click.echo(
@@ -199,10 +214,13 @@ def _preview(target: Release, present: Release, since: list[Release], *, databas
         + (f" and {more} more" if more > 0 else "")
     )
     click.echo(f"all of it: gatehouse diff {present.id} {target.id}")
-    if not since:
-        click.echo("the database stays: nothing has migrated it since")
+    if dump is None:
+        click.echo("the database stays: nothing is known that has migrated it since")
     elif database:
-        click.echo("the database is put back as it was before it was migrated")
+        click.echo(
+            f"the database is put back as it was before release {dump}; what was made, changed or "
+            "removed since is so in it, too, as far as the older schema knows it"
+        )
     else:
         click.echo(
             "the database stays, and has been migrated since: if the older version cannot use it, "

@@ -75,6 +75,17 @@ if [ "$*" = "stop gatehouse-litellm-1" ]; then
 fi
 exec /usr/bin/docker "$@"
 """
+# Dies when it has switched, and nothing is restarted yet.
+KILLED = """
+gatehouse rollback --yes >/dev/null 2>&1 &
+until [ "$(readlink /opt/gatehouse/current)" = /opt/gatehouse/releases/{release} ]; do
+    kill -0 $! || exit 1
+done
+kill -KILL $!"""
+# Whoever waits for the lock is gone, too, and a container that was stopped stays so.
+POWER_CUT = """
+systemctl kill --signal KILL gatehouse-rollback-back.service
+docker stop gatehouse-litellm-1 gatehouse-redis-1"""
 PYINFRA = Path(sys.executable).with_name("pyinfra")
 # What each deploy that goes wrong changes, so that it has something to switch.
 SMALL = {"redis_maxmemory_mib": 128}
@@ -289,6 +300,31 @@ def test_second_deploy_is_told_of_the_first(workstation: Workstation) -> None:
     assert current(workstation) == current(workstation, "good") == before
     assert logged(workstation, f"rollback {before}")[-1]["result"] == "ok"
     assert deploy(workstation).changed == []
+
+
+@pytest.mark.parametrize("after", ["kill", "power cut"])
+def test_rollback_that_is_killed_is_finished_by_the_host(
+    workstation: Workstation, after: str
+) -> None:
+    """Between the switch and its end nobody is left, but one release serves, whole, and is good."""
+    before = current(workstation)
+    deploy(workstation, settings=SMALL)
+    newer = current(workstation)
+    try:
+        workstation.exec(KILLED.format(release=before))
+        assert current(workstation, "good") == newer
+        if after == "power cut":
+            workstation.exec(POWER_CUT)
+            assert current(workstation, "good") == newer
+            workstation.exec("systemctl start gatehouse-back.service")
+        wait_for(lambda: current(workstation, "good") == before, 120, "the rollback to be finished")
+        workstation.exec("test ! -e /var/lib/gatehouse/rollback")
+        assert current(workstation) == before
+        assert logged(workstation, "way back")[-1]["details"]["release"] == before
+        assert {results(workstation)[release] for release in (before, newer)} == {"good"}
+        assert failing(workstation) == []
+    finally:
+        assert deploy(workstation).changed == []
 
 
 def test_database_outlives_another_image_of_its_server(workstation: Workstation) -> None:

@@ -185,6 +185,14 @@ def test_upgrade_keeps_everything_and_goes_back(older: Older) -> None:
     assert older.known() == known
     assert [older.answers(key) for key in (KEY, NEW, REVOKED, BLOCKED)] == [200, 200, 401, 401]
 
+    # And forward again: the newer release migrates the database as it is now.
+    said = station.exec("gatehouse rollback --database --yes").stdout
+    assert "the database stays" in said
+    assert station.exec(RUNS).stdout.strip() == older.newer_image
+    assert int(station.exec(LEDGER).stdout) == ledger + len(pending)
+    assert older.known() == known
+    assert [older.answers(key) for key in (KEY, NEW, REVOKED, BLOCKED)] == [200, 200, 401, 401]
+
 
 def lost(before: dict[str, int], after: dict[str, int]) -> dict[str, Any]:
     """Give what there is less of than before."""

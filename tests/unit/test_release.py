@@ -3,8 +3,11 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +22,9 @@ from gatehouse.tool import (
     lock,
     release_back,
     release_database,
+    release_good,
     release_store,
+    release_switch,
     releases,
 )
 from gatehouse.tool.errors import ProblemError
@@ -430,6 +435,302 @@ def test_release_is_on_the_disk_before_it_has_its_name(
     subprocess.run(["sh", "-c", deploying.unpack(str(release))], check=True)
     assert seen.read_text() == "compose.yaml\n"
     assert [path.name for path in release.iterdir()] == ["compose.yaml"]
+
+
+class Server:
+    """Plays the database: its schema, and the migrations that it has."""
+
+    def __init__(self, folder: Path) -> None:
+        """Hold the folder of the dumps; nothing has been migrated yet."""
+        self.folder = folder
+        self.schema = "A"
+
+    def dumped(self, release: str) -> None:
+        """Note a dump from before a release, as of now."""
+        about = {
+            "when": time.time(),
+            "schema": self.schema,
+            "columns": {},
+            "migrations": self.migrations,
+        }
+        (self.folder / f"{release}.json").write_text(json.dumps(about))
+        (self.folder / f"{release}.dump").touch()
+
+    @property
+    def migrations(self) -> list[str]:
+        """Give those that have led to the schema."""
+        return [name for name in "ABC" if name <= self.schema]
+
+    def answer(self, query: str, *_: str) -> str:
+        """Answer as psql does."""
+        if "migration_name, finished_at" in query:
+            return self.schema
+        return json.dumps(self.migrations)
+
+
+class Host:
+    """A host with the releases a, b and c, each of which has migrated the database."""
+
+    def __init__(self, folder: Path, server: Server) -> None:
+        """Have c serve; nobody has gone back yet."""
+        self.folder, self.server = folder, server
+        self.went: list[tuple[str, str, float | None]] = []
+        self.started: list[list[str]] = []
+        self.missing: set[str] = set()
+        self.meanwhile: Callable[[str], None] = lambda _release: None
+        for name in "abc":
+            if name != "a":
+                server.dumped(name)
+                server.schema = name.upper()
+            put(folder, name, f"redis:{name}")
+        self.serve("c")
+
+    def serve(self, name: str) -> None:
+        """Have a release be the one that runs and is gone back to."""
+        for link in ("good", "current"):
+            release_store.link(self.folder / link, self.folder / "releases" / name)
+
+    @property
+    def serving(self) -> tuple[str | None, str | None]:
+        """Give what runs and what is gone back to."""
+        return release_store.linked(self.folder / "current"), (
+            release_store.linked(self.folder / "good")
+        )
+
+    def go_back(
+        self,
+        release: release_store.Release,
+        failed: release_store.Release,
+        _say: object,
+        since: float | None = None,
+        *,
+        newer: bool = False,
+    ) -> None:
+        """Play the way back: the link, and the database where it is wanted."""
+        assert newer == (release.id > failed.id)
+        self.went.append((release.id, failed.id, since))
+        release_store.link(self.folder / "current", release.folder)
+        if since is not None:
+            dump = json.loads((self.server.folder / f"{failed.id}.json").read_text())
+            self.server.schema = dump["schema"]
+        self.meanwhile(release.id)
+
+    def docker(self, *words: str) -> str:
+        """Play Docker, which may have lost images."""
+        if words[-1] in self.missing:
+            raise ProblemError(f"no such image: {words[-1]}")
+        return ""
+
+    def rollback(self, *words: str) -> tuple[int, str]:
+        """Type the command; gives how it ended and what it said."""
+        done = CliRunner().invoke(releases.rollback, [*words, "--yes"])
+        return done.exit_code, done.output
+
+
+@pytest.fixture
+def served(store: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """Give a host on which a, b and c were deployed one after the other."""
+    server = Server(store / "snapshots")
+    host = Host(store, server)
+    nothing_wrong = SimpleNamespace(exit_code=0, summary=SimpleNamespace(failures=0))
+    for module, name, value in (
+        (release_database, "SNAPSHOTS", store / "snapshots"),
+        (release_database, "_sql", server.answer),
+        (release_database, "room", lambda: None),
+        (release_back, "go_back", host.go_back),
+        (release_back, "MARKER", store / "deploying"),
+        (release_back, "ROLLBACK", store / "rollback"),
+        (release_back, "GOOD", store / "good"),
+        (release_back, "CURRENT", store / "current"),
+        (release_switch.stack, "docker", host.docker),
+        (release_switch.subprocess, "run", lambda words, **_: host.started.append(words)),
+        (release_switch, "_AGAIN_SECONDS", 0.0),
+        (releases, "look", lambda _checks: (nothing_wrong, [])),
+        (releases, "every", lambda _settings: []),
+        (here, "be_root", lambda _command: None),
+        (here, "settings", settings),
+        (lock, "FILE", store / "deploy.lock"),
+        (audit, "FILE", store / "audit.jsonl"),
+    ):
+        monkeypatch.setattr(module, name, value)
+    return host
+
+
+def test_rollback_to_a_newer_release_leaves_the_database(served: Host) -> None:
+    """It has the schema from before that release by then, which is what it brings up to date."""
+    assert served.rollback("--database")[0] == 0
+    assert (served.went[-1], served.server.schema) == (("b", "c", 0.0), "B")
+    code, said = served.rollback("--database")
+    assert (code, served.went[-1]) == (0, ("c", "b", None))
+    assert "the database stays" in said
+    assert served.server.schema == "B"
+    # Neither when a still later release is what it was dumped for.
+    served.rollback("a", "--database")
+    assert (served.went[-1], served.server.schema) == (("a", "b", 0.0), "A")
+    served.rollback("b", "--database")
+    assert (served.went[-1], served.server.schema) == (("b", "a", None), "A")
+
+
+def test_newest_dump_of_a_schema_is_put_back(served: Host) -> None:
+    """One that failed keeps its dump: it is older, and of the same schema."""
+    served.server.schema = "A"
+    served.server.dumped("c")
+    served.server.schema = "C"
+    assert served.rollback("a", "--database")[0] == 0
+    assert served.went == [("a", "c", 0.0)]
+
+
+def test_rollback_without_its_images_touches_nothing(served: Host) -> None:
+    """`docker image prune -a` takes what no container uses."""
+    served.missing.add("redis:b")
+    code, said = served.rollback()
+    assert code == 2
+    assert "nothing was touched: release b needs images" in said
+    assert "redis:b" in said
+    assert (served.went, served.started, served.serving) == ([], [], ("c", "c"))
+
+
+def test_rollback_that_does_not_work_ends_with_what_served(served: Host) -> None:
+    """The release before it is whole again, the message says so, and nothing is left to finish."""
+
+    def fail(release: str) -> None:
+        if release == "b":
+            raise OSError("redis does not start")
+
+    served.meanwhile = fail
+    code, said = served.rollback()
+    assert code == 1
+    assert "release c serves again. redis does not start" in said
+    assert [went[:2] for went in served.went] == [("b", "c"), ("c", "b")]
+    assert served.serving == ("c", "c")
+    assert release_switch.unfinished() is None
+    assert audit.entries()[-1]["result"] == "failed"
+    assert release_store.find("c").known["result"] == "good"
+
+
+def test_rollback_that_leaves_nothing_serving_is_not_forgotten(served: Host) -> None:
+    """Both reasons are told, and the host or the same command tries again."""
+
+    def fail(release: str) -> None:
+        raise ProblemError(f"redis of {release} does not start")
+
+    served.meanwhile = fail
+    code, said = served.rollback()
+    assert code == 1
+    assert "neither release b serves (redis of b does not start) nor release c (redis of c" in said
+    assert release_switch.unfinished() == release_switch.Plan("b", "c")
+    served.meanwhile = lambda _release: None
+    code, said = served.rollback()
+    assert (code, "this one finishes it" in said) == (0, True)
+    assert served.serving == ("b", "b")
+
+
+def test_rollback_whose_database_is_switched_goes_forward_only(served: Host) -> None:
+    """The release before cannot use that database: the same command, or the host, finishes it."""
+
+    def fail(_release: str) -> None:
+        raise ProblemError("litellm is unhealthy")
+
+    served.meanwhile = fail
+    code, said = served.rollback("--database")
+    assert code == 1
+    assert "release b does not serve yet" in said
+    assert "gatehouse rollback b" in said
+    assert served.went == [("b", "c", 0.0)]
+    plan = release_switch.unfinished()
+    assert plan == release_switch.Plan("b", "c", "c")
+    served.meanwhile = lambda _release: None
+    assert served.rollback()[0] == 0
+    assert served.went[-1] == ("b", "c", 0.0)
+    assert served.serving == ("b", "b")
+    assert release_switch.unfinished() is None
+
+
+@pytest.mark.parametrize("heals", [True, False])
+def test_rollback_that_was_killed_is_finished_by_the_host(served: Host, *, heals: bool) -> None:
+    """One waits for the lock beside it; the good release is not called bad for it."""
+    killed: list[str] = []
+
+    class Killed(BaseException):
+        """What nothing catches, as nothing does a `kill -9`."""
+
+    def kill(release: str) -> None:
+        killed.append(release)
+        if len(killed) == 1:
+            raise Killed
+        if not heals and release == "b":
+            raise ProblemError("redis does not start")
+
+    served.meanwhile = kill
+    with pytest.raises(Killed):
+        served.rollback()
+    assert served.serving == ("b", "c")
+    (words,) = served.started
+    assert words[0] == "systemd-run"
+    assert words[-3:] == ["-I", "-m", release_switch.__name__]
+    release_switch.main()
+    assert served.serving == (("b", "b") if heals else ("c", "c"))
+    assert release_switch.unfinished() is None
+    line = audit.entries()[-1]
+    assert (line["action"], line["result"]) == ("way back", "ok")
+    assert line["release"] == ("b" if heals else "c")
+    assert {each.known["result"] for each in release_store.every()} == {"good"}
+    release_switch.main()
+    assert len(killed) == (2 if heals else 3)
+    unit = release.files()[f"/etc/systemd/system/{release.UNIT}"].content
+    assert "ConditionPathExists=|/var/lib/gatehouse/rollback\n" in unit
+    assert f" -m {release_switch.__name__}\n" in unit
+
+
+def test_rollback_goes_on_where_nobody_listens(
+    served: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal that is gone, or a Ctrl-C, does not leave two halves."""
+    ends = [signal.SIGINT, signal.SIGHUP, signal.SIGTERM]
+
+    def end(_release: str) -> None:
+        for each in ends:
+            signal.raise_signal(each)
+
+    served.meanwhile = end
+    assert served.rollback()[0] == 0
+    assert served.serving == ("b", "b")
+
+    def gone(_text: str) -> None:
+        raise OSError("input/output error")
+
+    monkeypatch.setattr(release_switch.click, "echo", gone)
+    release_switch.say("release b serves again")
+
+
+def test_rollback_can_be_repeated_until_it_is_good(served: Host) -> None:
+    """Only what runs and is gone back to is where it should be already."""
+    code, said = served.rollback("c")
+    assert (code, "is the one that runs" in said) == (2, True)
+    release_store.link(served.folder / "current", served.folder / "releases" / "b")
+    assert served.rollback("b")[0] == 0
+    assert served.serving == ("b", "b")
+
+
+def test_rollback_that_served_forgets_a_way_back_that_did_not(served: Host) -> None:
+    """Or a later boot would put an old dump in force."""
+    release_back.MARKER.write_text("c\n")
+    assert served.rollback()[0] == 0
+    assert not release_back.MARKER.exists()
+
+
+def test_deploy_overtakes_a_rollback_that_did_not_end(
+    served: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No boot goes back to what somebody has given up since."""
+    release_back.ROLLBACK.write_text(json.dumps({"target": "b", "present": "c"}))
+    monkeypatch.setattr(release_good, "GOOD", served.folder / "good")
+    monkeypatch.setattr(release_good, "VENV", served.folder / "venv")
+    (served.folder / "venv").symlink_to("venvs/1")
+    monkeypatch.setattr(release_store, "keep", lambda _release: None)
+    monkeypatch.setattr(sys, "argv", ["release_good", "c", "ann@desk", "5"])
+    release_good.main()
+    assert not release_back.ROLLBACK.exists()
 
 
 @pytest.mark.parametrize(("apart", "fits"), [(False, False), (True, True)])
