@@ -408,8 +408,9 @@ def test_restore_of_a_newer_database_is_not_begun(monkeypatch: pytest.MonkeyPatc
         told.append("begun")
         raise ProblemError("enough")
 
-    monkeypatch.setattr(restore_make.restore_back, "put_back", lambda _: None)
+    monkeypatch.setattr(restore_make.restore_back, "refuse", lambda: None)
     monkeypatch.setattr(restore_make.restore_back, "begin", begin)
+    monkeypatch.setattr(restore_make.dump, "forget", lambda: None)
     monkeypatch.setattr(restore_make.dump, "beside", lambda: nullcontext("beside"))
     monkeypatch.setattr(restore_make, "unpack", lambda *_: {})
     monkeypatch.setattr(upgrade, "refuse_newer", refuse)
