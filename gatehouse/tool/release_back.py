@@ -99,8 +99,7 @@ def go_back(
     if since is not None and failed:
         release_database.put_back(failed.id, say, since)
     if newer and not _is_migrated(release):
-        with suppress(ProblemError):
-            stack.docker("stop", stack.container("litellm"))
+        stack.stop("litellm")
         _migrated(release)
     rest = [name for name in release.manifest["services"] if name not in (*_FIRST, _JOB)]
     for service in rest:

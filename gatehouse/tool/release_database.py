@@ -97,8 +97,7 @@ def take(release: str, *, stop: bool) -> dict[str, int]:
     """
     room()
     if stop:
-        with suppress(ProblemError):  # there may be none
-            stack.docker("stop", stack.container("litellm"))
+        stack.stop("litellm")
     target = SNAPSHOTS / f"{release}.dump"
     about = SNAPSHOTS / f"{release}.json"
     about.unlink(missing_ok=True)
@@ -171,8 +170,7 @@ def put_back(release: str, say: Callable[[str], None], since: float = 0.0) -> No
     about = _about(release)
     if about["when"] < since:
         return
-    with suppress(ProblemError):
-        stack.docker("stop", stack.container("litellm"))
+    stack.stop("litellm")
     say("migrations have run: putting the database back as it was before them")
     whole = SNAPSHOTS / f"{release}.failed.dump"
     kept = f"; those of since are in {whole}"
