@@ -24,6 +24,10 @@ HOME = "/opt/gatehouse"
 PYTHON = f"{HOME}/venv/bin/python -I -m gatehouse.tool"
 _CONFIG = "litellm/config.yaml"
 _JOB = "litellm-migrate"
+# Says where a reference means another image than it did.
+_SAME = """[ ! -e {kept}.images ] || while read -r id name; do
+    [ "$(docker image inspect -f '{{{{.Id}}}}' "$name" 2>/dev/null)" = "$id" ] || echo changed
+done <{kept}.images"""
 # A rollback that did not end, which a deploy overtakes.
 _ROLLBACK = "/var/lib/gatehouse/rollback"
 # It calls a configuration fine whose models it cannot make (an unknown provider), and serves
@@ -203,7 +207,7 @@ def remembered(release: str, number: int) -> Commands:
     check = (
         f"readlink {HOME}/good; tar --compare --file={kept}.tar --directory=/ >/dev/null 2>&1 && "
         f'[ "$(readlink {kept}.venv)" = "$(readlink {HOME}/venv)" ] && '
-        f"[ ! -e {_ROLLBACK} ] || echo changed"
+        f"[ ! -e {_ROLLBACK} ] && [ -e {kept}.images ] || echo changed\n" + _SAME.format(kept=kept)
     )
     if host.get_fact(Run, command=check)["out"] == path:
         host.noop(f"release {release} is good")

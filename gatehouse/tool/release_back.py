@@ -64,6 +64,7 @@ class _Container:
     service: str
     inputs: str
     image: str
+    identity: str
     running: bool
     code: int
 
@@ -89,6 +90,7 @@ def go_back(
     if release_store.linked(CURRENT) != release.id:
         release_store.link(CURRENT, release.folder)
         say(f"release {release.id} is the current one again")
+    _mean_again(release, say)
     _apart(release)
     _containers_gone(release)
     _units(release, changed)
@@ -180,6 +182,19 @@ def _same(path: str, data: bytes) -> bool:
         return False
 
 
+def _mean_again(release: Release, say: Say) -> None:
+    """Have the release's references mean the images that they meant when it was good."""
+    for name, identity in release_store.identities(release).items():
+        if release_store.meant(name) == identity:
+            continue
+        try:
+            stack.docker("tag", identity, name)
+        except ProblemError:
+            say(f"the image that {name} meant is gone: what it means now has to do")
+        else:
+            say(f"{name} means the image again that it meant when release {release.id} was good")
+
+
 def _units(release: Release, changed: set[str]) -> None:
     """Have systemd go on with the units as they are now."""
     if DAEMON_JSON in changed:
@@ -242,6 +257,7 @@ def _containers() -> list[_Container]:
             each["Config"]["Labels"].get("com.docker.compose.service", ""),
             each["Config"]["Labels"].get("gatehouse.inputs", ""),
             each["Config"]["Image"],
+            each["Image"],
             each["State"]["Status"] == "running",
             each["State"]["ExitCode"],
         )
@@ -262,7 +278,11 @@ def _start(release: Release, service: str) -> None:
     """Have a service run as the release wants it; one that does so already is left alone."""
     wanted = release.manifest["services"][service]
     mine = [each for each in _containers() if each.service == service]
-    right = mine and (mine[0].inputs, mine[0].image) == (wanted["inputs"], wanted["image"])
+    right = (
+        mine
+        and (mine[0].inputs, mine[0].image) == (wanted["inputs"], wanted["image"])
+        and mine[0].identity == release_store.meant(wanted["image"])
+    )
     if right and mine[0].running and stack.health(service) in ("healthy", "starting"):
         return
     how = [] if right and stack.health(service) != "unhealthy" else ["--force-recreate"]
@@ -351,7 +371,8 @@ def _main(given_up: str, reason: str) -> int:
     try:
         # What was dumped before this deploy began is another deploy's.
         since = MARKER.stat().st_mtime if MARKER.exists() else None
-        go_back(good, failed if failed and failed.id != good.id else None, click.echo, since)
+        # The same release fails, too, where one of its references means another image by now.
+        go_back(good, failed, click.echo, since)
     except (click.ClickException, OSError) as error:
         words = error.message if isinstance(error, click.ClickException) else str(error)
         _record("failed", given_up, f"{reason}; and the way back failed", None)

@@ -60,6 +60,11 @@ class Release:
         return KEPT / f"{self.id}.tar"
 
     @property
+    def identities(self) -> Path:
+        """Where it is kept which images its references meant when it was good."""
+        return KEPT / f"{self.id}.images"
+
+    @property
     def venv(self) -> Path:
         """The link to the virtual environment of the command that belongs to it."""
         return KEPT / f"{self.id}.venv"
@@ -142,8 +147,13 @@ def _history() -> dict[str, dict[str, Any]]:
 
 
 def keep(release: Release) -> None:
-    """Keep what is placed outside of the release's folder, as it is now; raises `ProblemError`."""
+    """Keep what is placed outside of the release's folder, as it is now; raises `ProblemError`.
+
+    And which images its references mean: a tag can mean another one tomorrow.
+    """
     KEPT.mkdir(mode=0o700, exist_ok=True)
+    lines = [f"{number} {name}\n" for name in sorted(images(release)) if (number := meant(name))]
+    release.identities.write_text("".join(lines))
     paths = [path for path in (*release.placed, DAEMON_JSON, DAEMON_OURS) if Path(path).is_file()]
     new = release.archive.with_name(f"{release.id}.tar.new")
     # GNU tar also compares, for the deploy.
@@ -161,6 +171,25 @@ def keep(release: Release) -> None:
     with new.open("rb") as file:
         os.fsync(file.fileno())
     new.replace(release.archive)
+
+
+def meant(image: str) -> str:
+    """Give the ID of the image that a reference means on this host; empty where it means none."""
+    done = subprocess.run(
+        ["docker", "image", "inspect", "--format", "{{.Id}}", image],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def identities(release: Release) -> dict[str, str]:
+    """Give image reference → ID from when the release was good; empty where nothing was kept."""
+    with suppress(OSError, ValueError):
+        lines = release.identities.read_text().splitlines()
+        return {name: number for number, name in (line.split(" ", 1) for line in lines)}
+    return {}
 
 
 def placed(release: Release) -> dict[str, tuple[bytes, tarfile.TarInfo]]:

@@ -362,6 +362,28 @@ def test_database_outlives_another_image_of_its_server(workstation: Workstation)
     assert failing(workstation) == []
 
 
+def test_tag_that_has_moved_is_taken_back(workstation: Workstation) -> None:
+    """The very same release with another image under a name: the way back has the first one."""
+    name = settings_of(workstation)["redis_image"]
+    means = f"docker image inspect -f '{{{{.Id}}}}' {name}"
+    runs = "docker inspect -f '{{.Image}}' gatehouse-redis-1"
+    first = workstation.exec(means).stdout
+    workstation.exec(
+        f"docker create --name moved {name} && "
+        f"docker commit --change 'ENV PATH=/nowhere' moved {name} && docker rm moved"
+    )
+    try:
+        with nothing_lost(workstation) as before:
+            failed = deploy(workstation, expect=1)
+            assert f"release {before.release} serves again" in failed.words
+            assert workstation.exec(runs).stdout == workstation.exec(means).stdout == first
+    finally:
+        workstation.exec(f"docker tag {first.strip()} {name}")
+    assert results(workstation)[before.release] == "good"
+    assert failing(workstation) == []
+    assert deploy(workstation).changed == []
+
+
 def test_boot_after_a_power_cut_goes_back(workstation: Workstation) -> None:
     """What a deploy wrote when it began is found at the boot."""
     before = current(workstation)

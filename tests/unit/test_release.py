@@ -762,3 +762,39 @@ def test_room_is_looked_for_on_both_disks(
     else:
         with pytest.raises(ProblemError, match="put it back: free some space"):
             release_database.room()
+
+
+# Knows what each name means, as files in $NAMES, and the images that are there, in $IDS.
+MEANING = """#!/bin/sh
+case "$1 $2" in
+"image inspect") shift 4; cat "$NAMES/$1" 2>/dev/null ;;
+tag*) case " $IDS " in *" $2 "*) echo "$2" >"$NAMES/$3" ;; *) echo "no such image" >&2; exit 1 ;; esac ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_name_that_means_another_image_means_the_first_again(
+    store: Path, monkeypatch: pytest.MonkeyPatch, *, there: bool
+) -> None:
+    """A tag moves under the very same release; an image that is gone is said to be."""
+    names = store / "names"
+    names.mkdir()
+    (store / "docker").write_text(MEANING)
+    (store / "docker").chmod(0o755)
+    for key, value in {
+        "PATH": f"{store}:{os.environ['PATH']}",
+        "NAMES": str(names),
+        "IDS": "sha256:first" if there else "",
+    }.items():
+        monkeypatch.setenv(key, value)
+    put(store, "abc1", "redis:8")
+    (names / "redis:8").write_text("sha256:moved\n")
+    release = release_store.find("abc1")
+    said: list[str] = []
+    release_back._mean_again(release, said.append)  # noqa: SLF001 - a part of the way back
+    assert said == []
+    release.identities.write_text("sha256:first redis:8\n")
+    release_back._mean_again(release, said.append)  # noqa: SLF001 - the same
+    assert release_store.meant("redis:8") == ("sha256:first" if there else "sha256:moved")
+    assert ("means the image again" if there else "is gone") in said[0]
