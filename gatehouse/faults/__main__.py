@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gatehouse.bench.station import provision
 from gatehouse.bench.table import table
 from gatehouse.faults import station
-from gatehouse.faults.books import HEAD, Outcome, said_lost
+from gatehouse.faults.books import HEAD, Outcome, Said, said_lost
 from gatehouse.faults.faults import FAULTS, Fault
 from gatehouse.faults.station import Host
 from gatehouse.lab import images
@@ -60,18 +60,18 @@ def _under_load(workstation: Host, fault: Fault, rate: float) -> Outcome:
         time.sleep(AFTER_SECONDS)
     finally:
         answers = station.stop_load(workstation)
-    rows = station.written(workstation, [str(each["id"]) for each in answers if each["id"]])
-    said = _said_lost(workstation, since) - before
-    return Outcome(fault, answers, rows, said, took)
+    written = station.written(workstation, [str(each["id"]) for each in answers if each["id"]])
+    said = _said_lost(workstation, since).since(before)
+    return Outcome(fault, answers, written, said, took)
 
 
-def _said_lost(workstation: Host, since: str) -> int:
+def _said_lost(workstation: Host, since: str) -> Said:
     log = workstation.exec(f"docker logs --since {since} gatehouse-litellm-1 2>&1", check=False)
     return said_lost(log.stdout.splitlines())
 
 
 def _not_made(fault: Fault, reason: str) -> Outcome:
-    return Outcome(fault, [], 0, 0, None, broken=reason)
+    return Outcome(fault, [], frozenset(), Said(), None, broken=reason)
 
 
 def main() -> int:
@@ -155,9 +155,10 @@ def _print(outcomes: Sequence[Outcome], rate: float, seconds: float) -> None:
     answered = sum(each.answered for each in outcomes)
     rows, said = sum(each.rows for each in outcomes), sum(each.reported for each in outcomes)
     silent = sum(each.silent for each in outcomes)
+    besides = sum(each.besides for each in outcomes)
     print(
         f"\nrows {rows} + said lost {said} + lost silently {silent} = answered {answered}; "
-        f"{len(outcomes)} faults in {seconds / 60:.0f} min"
+        f"said besides {besides}; {len(outcomes)} faults in {seconds / 60:.0f} min"
     )
     for each in outcomes:
         if each.broken:

@@ -1,4 +1,4 @@
-"""The books of a fault: each answered request has a row, or LiteLLM has said that it lost it."""
+"""The books of a fault: each answered request has a row, or LiteLLM names it as lost."""
 
 import re
 from collections import Counter
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from gatehouse.faults.faults import Fault
 
 _OK = 200
-# What LiteLLM 1.108 says, at its level ERROR, of rows that it gives up; without a number, of one.
+# What LiteLLM 1.108 says, at its level ERROR, of rows that it gives up: one with its request,
+_NAMED = re.compile(r"dropping spend log row Postgres rejected\. request_id=([\w-]+)")
+# and these of nobody by name; without a number, of one.
 _DROPPED = (
     re.compile(r"dropped the (\d+) oldest spend logs"),
     re.compile(r"(\d+) spend log rows could not be written or parked in Redis and will be lost"),
@@ -19,32 +21,47 @@ _DROPPED = (
 )
 HEAD = [
     *("fault", "answered", "else a client saw", "slowest"),
-    *("rows", "said lost", "lost silently", "healed"),
+    *("rows", "said lost", "lost silently", "said besides", "healed"),
 ]
 
 
-def said_lost(log: Iterable[str]) -> int:
-    """Count the rows that LiteLLM's log reports as lost."""
-    found = 0
+@dataclass(frozen=True)
+class Said:
+    """What LiteLLM's log says of lost rows: of which requests, and how many more of nobody."""
+
+    named: frozenset[str] = frozenset()
+    others: int = 0
+
+    def since(self, before: "Said") -> "Said":
+        """Give what has been said since then; a log that was full begins again."""
+        return Said(self.named - before.named, max(0, self.others - before.others))
+
+
+def said_lost(log: Iterable[str]) -> Said:
+    """Read which rows LiteLLM's log reports as lost."""
+    named, others = set(), 0
     for line in log:
+        if match := _NAMED.search(line):
+            named.add(match[1])
+            continue
         for pattern in _DROPPED:
             if match := pattern.search(line):
-                found += int(match[1]) if pattern.groups else 1
+                others += int(match[1]) if pattern.groups else 1
                 break
-    return found
+    return Said(frozenset(named), others)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a fault: the client's requests, the rows of those answered, what the log says.
+    """What came of a fault: the client's requests, which have a row, what the log says.
 
     `broken`: why it could not be made; then there is nothing else.
     """
 
     fault: Fault
     answers: list[dict[str, object]]
-    rows: int
-    said: int
+    written: frozenset[str]
+    said: Said
     healed: float | None
     broken: str = ""
 
@@ -54,14 +71,32 @@ class Outcome:
         return sum(each["id"] is not None for each in self.answers)
 
     @property
+    def rows(self) -> int:
+        """Answered requests with a row."""
+        return len(self._ids & self.written)
+
+    @property
     def reported(self) -> int:
-        """Answered requests without a row, of which LiteLLM says that it lost it."""
-        return min(self.said, self.answered - self.rows)
+        """Answered requests without a row, of which LiteLLM names each that it lost."""
+        return len(self._missing & self.said.named)
 
     @property
     def silent(self) -> int:
-        """Answered requests without a row, of which it says nothing."""
+        """Answered requests without a row, of which it names none."""
         return self.answered - self.rows - self.reported
+
+    @property
+    def besides(self) -> int:
+        """Losses that it tells of beside those: of nobody by name, or of nobody's answer."""
+        return self.said.others + len(self.said.named - self._missing)
+
+    @property
+    def _ids(self) -> frozenset[str]:
+        return frozenset(str(each["id"]) for each in self.answers if each["id"] is not None)
+
+    @property
+    def _missing(self) -> frozenset[str]:
+        return self._ids - self.written
 
     @property
     def well(self) -> bool:
@@ -87,5 +122,6 @@ class Outcome:
             str(self.rows),
             str(self.reported),
             str(self.silent),
+            str(self.besides),
             "no" if self.healed is None else f"{self.healed:.0f} s",
         ]

@@ -148,15 +148,17 @@ def stop_load(workstation: Host) -> list[dict[str, object]]:
     return [json.loads(line) for line in lines]
 
 
-def written(workstation: Host, ids: Sequence[str]) -> int:
-    """Give how many of the answers have a row, once no more are written."""
+def written(workstation: Host, ids: Sequence[str]) -> frozenset[str]:
+    """Give which of the answers have a row, once no more are written."""
     words = ",".join(f"'{each}'" for each in ids if re.fullmatch(r"[\w-]+", each)) or "''"
-    query = f'SELECT count(*) FROM "LiteLLM_SpendLogs" WHERE request_id IN ({words});\n'  # noqa: S608
-    seen, deadline = 0, time.monotonic() + WRITE_SECONDS
+    query = f'SELECT request_id FROM "LiteLLM_SpendLogs" WHERE request_id IN ({words});\n'  # noqa: S608
+    seen: frozenset[str] = frozenset()
+    deadline = time.monotonic() + WRITE_SECONDS
     while time.monotonic() < deadline:
         done = workstation.exec(_PSQL, text=query, check=False)
-        seen = int(done.stdout.strip() or 0)
-        if seen == len(ids):
+        if done.returncode == 0:
+            seen = frozenset(done.stdout.split())
+        if len(seen) == len(ids):
             break
         time.sleep(1)
     return seen

@@ -15,7 +15,7 @@ import pytest
 
 from gatehouse.faults import disks, faults, station, steady
 from gatehouse.faults.__main__ import possible
-from gatehouse.faults.books import HEAD, Outcome, said_lost
+from gatehouse.faults.books import HEAD, Outcome, Said, said_lost
 from gatehouse.faults.faults import BACKED, FAULTS, PORT, SPARE_PORT, Fault
 from gatehouse.lab.common import LabError
 from gatehouse.lab.progress import Progress
@@ -122,38 +122,59 @@ GONE: dict[str, object] = {
 }
 
 
+def answered(*ids: str) -> list[dict[str, object]]:
+    """Give requests with a whole answer."""
+    return [{**ANSWER, "id": each} for each in ids]
+
+
 def test_books_balance() -> None:
     """Rows, those reported as lost and those lost silently are all that were answered."""
-    answers = [ANSWER] * 6 + [REFUSED, MUTE, GONE]
-    outcome = Outcome(Fault("x", "true"), answers, rows=3, said=2, healed=12.4)
+    answers = [*answered(*"abcdef"), REFUSED, MUTE, GONE]
+    said = Said(frozenset("de"))
+    outcome = Outcome(Fault("x", "true"), answers, frozenset("abc"), said, healed=12.4)
     assert (outcome.answered, outcome.rows, outcome.reported, outcome.silent) == (6, 3, 2, 1)
     row = outcome.row()
     saw = f"1 x 503, 1 x {steady.CUT}, 1 x TimeoutError"
-    assert row == ["x", "6/9", saw, "45.0 s", "3", "2", "1", "12 s"]
+    assert row == ["x", "6/9", saw, "45.0 s", "3", "2", "1", "0", "12 s"]
     assert len(row) == len(HEAD)
 
 
-def test_more_is_reported_than_answered() -> None:
-    """Rows of refused requests can be lost too, and are nobody's answer."""
-    outcome = Outcome(Fault("x", "true"), [ANSWER, ANSWER, REFUSED], rows=1, said=7, healed=1)
-    assert (outcome.reported, outcome.silent) == (1, 0)
+@pytest.mark.parametrize("said", [Said(others=7), Said(frozenset("yz"), others=5)])
+def test_what_is_said_of_others_hides_no_loss(said: Said) -> None:
+    """A row that is not named is lost silently, whatever the log says of rows of nobody."""
+    outcome = Outcome(Fault("x", "true"), [*answered("a", "b"), REFUSED], frozenset("a"), said, 1)
+    assert (outcome.reported, outcome.silent, outcome.besides) == (0, 1, 7)
+    assert not outcome.well
+
+
+def test_row_that_is_there_was_not_lost() -> None:
+    """A line that names an answer with a row is told besides, and makes up for no other."""
+    said = Said(frozenset("a"))
+    outcome = Outcome(Fault("x", "true"), answered("a", "b"), frozenset("a"), said, healed=1)
+    assert (outcome.rows, outcome.reported, outcome.silent, outcome.besides) == (1, 0, 1, 1)
 
 
 @pytest.mark.parametrize(
     ("rows", "healed", "loses", "well"),
-    [(2, 1.0, False, True), (1, 1.0, False, False), (1, 1.0, True, True), (2, None, True, False)],
+    [
+        ("ab", 1.0, False, True),
+        ("a", 1.0, False, False),
+        ("a", 1.0, True, True),
+        ("ab", None, True, False),
+    ],
 )
 def test_silent_loss_is_a_failure(
-    rows: int, healed: float | None, *, loses: bool, well: bool
+    rows: str, healed: float | None, *, loses: bool, well: bool
 ) -> None:
     """All is well when it healed and no row is missing, unless LiteLLM is known to lose some."""
-    outcome = Outcome(Fault("x", "true", loses=loses), [ANSWER, ANSWER], rows, 0, healed)
+    fault = Fault("x", "true", loses=loses)
+    outcome = Outcome(fault, answered("a", "b"), frozenset(rows), Said(), healed)
     assert outcome.well is well
 
 
 def test_what_could_not_be_made_is_no_success() -> None:
     """A fault that was never there proves nothing."""
-    outcome = Outcome(Fault("x", "true"), [], 0, 0, None, broken="no such unit")
+    outcome = Outcome(Fault("x", "true"), [], frozenset(), Said(), None, broken="no such unit")
     assert (outcome.row()[0], outcome.row()[-1]) == ("x", "could not be made")
     assert len(outcome.row()) == len(HEAD)
     assert not outcome.well
@@ -166,14 +187,17 @@ def test_losses_are_read_from_the_log() -> None:
         f"{spend}spend log queue is at its 64000000 byte budget; dropped the 12 oldest spend logs",
         f"{spend}3 spend log rows could not be written or parked in Redis and will be lost on exit",
         f"{spend}dropping 5 spend log rows without per-row isolation; isolation failure budget",
-        f"{spend}dropping spend log row Postgres rejected. request_id=x error=y",
+        f"{spend}dropping spend log row Postgres rejected. request_id=chatcmpl-1f error=y",
+        f"{spend}dropping spend log row Postgres rejected. request_id= error=y",
         "Error in tracking cost callback - x",
         f"{spend}update_database failed. Spend log insertion or daily transaction enqueue may not",
         f"{spend}transient DB error writing spend logs, retry 1/3. logs_count=9, error=x",
         f"{spend}dropped 4 key increments: the failed statement may have applied",
         "nothing",
     ]
-    assert said_lost(json.dumps({"message": line}) for line in lines) == 12 + 3 + 5 + 1 + 1 + 1
+    found = said_lost(json.dumps({"message": line}) for line in lines)
+    assert found == Said(frozenset({"chatcmpl-1f"}), others=12 + 3 + 5 + 1 + 1 + 1)
+    assert said_lost([json.dumps({"message": lines[3]})]).since(found) == Said()
 
 
 def test_names_are_unique() -> None:
