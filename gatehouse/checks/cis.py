@@ -33,7 +33,10 @@ _MOST_DANGLING = 20
 # Seen below these, a container could change the host.
 _SENSITIVE = ("/boot", "/dev", "/lib", "/proc", "/sys", "/usr", "/root", "/home", "/var/lib/docker")
 _AGAIN = "deploy again: pyinfra inventory deploy.py"
-_DAEMON = "look at /etc/docker/daemon.json, then: systemctl restart docker"
+_DAEMON = (
+    "look at /etc/docker/daemon.json, and at dockerd's options in `systemctl cat docker.service`; "
+    "then: systemctl restart docker"
+)
 _LISTENS = {
     "litellm": ["tcp 4000"],
     "postgres": ["tcp 5432"],
@@ -141,16 +144,18 @@ class _Items:
             wide = int(mode, 8) & ~int(expected, 8)
             return Result(not wide and f"{user}:{group}" == owner, files[path])
 
-        name = path.rpartition("/")[2]
+        where = path
+        if path.startswith("docker."):
+            where = f"what `systemctl show -p FragmentPath {path}` names"
+        elif not path.startswith("/"):
+            where = f"what `find /run -name {path}` names"
         self.add(
             number,
-            f"{name} belongs to {owner} and is {expected} or less",
+            f"{path} belongs to {owner} and is {expected} or less",
             f"{expected} {owner}",
             "files",
             judge,
-            f"chown {owner} and chmod {expected} what `systemctl show -p FragmentPath {name}` names"
-            if path.startswith("docker.")
-            else f"chown {owner} {path}; chmod {expected} {path}",
+            f"chown {owner} and chmod {expected} {where}",
         )
 
 

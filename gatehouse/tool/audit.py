@@ -19,6 +19,7 @@ Verdict = Literal["pass", "fail", "unknown", "excepted", "absent"]
 OTHERS = ("firewall", "network", "secrets")
 # It reads every log and file: bounded, but slow on a busy host.
 SECONDS = 300
+_REMOVE = "remove it from group_data/, and deploy again"
 # Of a command that found out nothing: its time was over, or it cannot be run.
 _NO_ANSWER = (124, 126, 127)
 _STYLES: dict[Verdict, str] = {
@@ -169,9 +170,9 @@ def _problems(lines: Sequence[Line], exceptions: Mapping[str, str]) -> list[str]
     found = []
     for number in exceptions:
         if number not in verdicts:
-            found.append(f"audit_exceptions names {number}, and there is no such item: remove it")
+            found.append(f"audit_exceptions names {number}, and there is no such item: {_REMOVE}")
         elif verdicts[number] == "pass":
-            found.append(f"audit_exceptions names {number}, and that holds: remove it")
+            found.append(f"audit_exceptions names {number}, and that holds: {_REMOVE}")
     return found
 
 
