@@ -638,7 +638,10 @@ def _exposure(add: _Items, settings: Settings) -> None:
             "none, by value; a container's processes may have what is mounted into it",
             key,
             nothing,
-            "remove it there, then replace it: gatehouse secrets rotate, or set",
+            "remove it there (all of the journal: journalctl --rotate --vacuum-time=1s), then "
+            "replace it: gatehouse secrets rotate, or set"
+            if key == "logs"
+            else "remove it there, then replace it: gatehouse secrets rotate, or set",
             command=search(settings),
         )
 

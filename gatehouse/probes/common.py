@@ -28,7 +28,12 @@ class Local(http.client.HTTPConnection):
         """Connect."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(SECONDS)
-        self.sock.connect(DOCKER)
+        try:
+            self.sock.connect(DOCKER)
+        except OSError as error:
+            raise OSError(
+                f"Docker does not listen at {DOCKER}: {error.strerror or error}"
+            ) from None
 
 
 def docker(path: str) -> bytes:

@@ -3,6 +3,7 @@
 import copy
 import json
 import shlex
+import socket
 import subprocess
 import sys
 import threading
@@ -22,8 +23,8 @@ from gatehouse.checks.litellm import SELFTEST, address
 from gatehouse.checks.network import SOCKETS
 from gatehouse.checks.postgres import database
 from gatehouse.checks.probe import probe, program
+from gatehouse.probes import common, gateway
 from gatehouse.probes import disk as disk_probe
-from gatehouse.probes import gateway
 from gatehouse.render.template import ROOT
 from tests import probes
 from tests.given import rendered, settings
@@ -336,3 +337,30 @@ def test_room_is_looked_for_where_docker_keeps_its_data(
     monkeypatch.setattr(sys, "argv", ["disk", asked])
     disk_probe.main()
     assert list(json.loads(capsys.readouterr().out)["rooms"]) == [str(tmp_path)]
+
+
+def test_docker_that_is_away_or_refuses_is_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who does not listen is named; what Docker says with a refusal is passed on."""
+    path = tmp_path / "docker.sock"
+    monkeypatch.setattr(common, "DOCKER", str(path))
+    with pytest.raises(OSError, match=r"Docker does not listen at .*/docker\.sock: No such file"):
+        common.docker("/info")
+    words = b'{"message":"configured logging driver does not support reading"}'
+    answer = b"HTTP/1.1 501 Not Implemented\r\nContent-Length: %d\r\n\r\n%s" % (len(words), words)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+
+        def refuse() -> None:
+            client, _ = server.accept()
+            with client:
+                client.recv(4096)
+                client.sendall(answer)
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        with pytest.raises(OSError, match=r"answered 501 to /logs: .*does not support reading"):
+            common.docker("/logs")
+        thread.join()
