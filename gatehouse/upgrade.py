@@ -344,8 +344,8 @@ def _unasked(settings: Settings, found: Mapping[str, Any]) -> str | None:
     for service, wanted in targets(settings).items():
         if service in _KEPT and not _same(wanted, _before(service, found), known.get(wanted)):
             return (
-                f"whether {wanted} can take over the database cannot be known, it does not answer "
-                f"({_reason(errors, 'database')}): start it on the host (cd "
+                f"the database does not answer ({_reason(errors, 'database')}), so nobody can say "
+                f"whether {wanted} may take it over: start it on the host (cd "
                 "/opt/gatehouse/current && docker compose up --detach postgres), then try again"
             )
     return None

@@ -164,6 +164,13 @@ def test_upgrade_keeps_everything_and_goes_back(older: Older) -> None:
     assert f"does not know {len(pending)} migrations that the database has" in refused.words
     assert "Release | Write the release" not in refused.words
     assert containers(station) == upgraded
+    # Who takes the containers away does not open a way round it.
+    station.exec("cd /opt/gatehouse/current && docker compose down")
+    refused = deploy(station, expect=1)
+    assert f"whether {older.image} may take it over" in refused.words
+    assert "Release | Write the release" not in refused.words
+    # What served before has been put back, and with it who can say.
+    assert station.exec(RUNS).stdout.strip() == older.newer_image
     told = station.exec(f"gatehouse upgrade --preview --to {older.image}", check=False)
     assert told.returncode == 1
     assert "gatehouse rollback --database" in told.stdout
