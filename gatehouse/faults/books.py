@@ -1,4 +1,4 @@
-"""The books of a fault: each answered request has a row, or LiteLLM names it as lost."""
+"""The books of a fault: each answered request has a row, or LiteLLM has said that it lost it."""
 
 import re
 from collections import Counter
@@ -77,18 +77,25 @@ class Outcome:
 
     @property
     def reported(self) -> int:
-        """Answered requests without a row, of which LiteLLM names each that it lost."""
-        return len(self._missing & self.said.named)
+        """Answered requests without a row that LiteLLM names as lost, or that it has counted so.
+
+        Where it counts it does not say whose they are: no more than are missing can be meant.
+        """
+        named = len(self._missing & self.said.named)
+        return named + min(self.said.others, len(self._missing) - named)
 
     @property
     def silent(self) -> int:
-        """Answered requests without a row, of which it names none."""
+        """Answered requests without a row, of which it says nothing."""
         return self.answered - self.rows - self.reported
 
     @property
     def besides(self) -> int:
-        """Losses that it tells of beside those: of nobody by name, or of nobody's answer."""
-        return self.said.others + len(self.said.named - self._missing)
+        """Losses that it tells of beside those: then some may be meant that nobody had asked for.
+
+        So many of those that are reported may be lost silently in truth.
+        """
+        return self.said.others + len(self.said.named) - self.reported
 
     @property
     def _ids(self) -> frozenset[str]:
