@@ -159,21 +159,7 @@ def test_upgrade_keeps_everything_and_goes_back(older: Older) -> None:
     assert older.answers() == 200
     assert "nothing to upgrade" in older.upgrade("--preview")
 
-    upgraded = containers(station)
-    refused = deploy(station, expect=1)
-    assert f"does not know {len(pending)} migrations that the database has" in refused.words
-    assert "Release | Write the release" not in refused.words
-    assert containers(station) == upgraded
-    # Who takes the containers away does not open a way round it.
-    station.exec("cd /opt/gatehouse/current && docker compose down")
-    refused = deploy(station, expect=1)
-    assert f"whether {older.image} may take it over" in refused.words
-    assert "Release | Write the release" not in refused.words
-    # What served before has been put back, and with it who can say.
-    assert station.exec(RUNS).stdout.strip() == older.newer_image
-    told = station.exec(f"gatehouse upgrade --preview --to {older.image}", check=False)
-    assert told.returncode == 1
-    assert "gatehouse rollback --database" in told.stdout
+    deploy_of_the_older_is_refused(older, pending)
 
     # What was asked and changed meanwhile is not lost on the way back.
     permission = {"object_permission": {"mcp_servers": ["lab"]}}
@@ -199,6 +185,25 @@ def test_upgrade_keeps_everything_and_goes_back(older: Older) -> None:
     assert int(station.exec(LEDGER).stdout) == ledger + len(pending)
     assert older.known() == known
     assert [older.answers(key) for key in (KEY, NEW, REVOKED, BLOCKED)] == [200, 200, 401, 401]
+
+
+def deploy_of_the_older_is_refused(older: Older, pending: list[str]) -> None:
+    """Before anything is switched, also where somebody has taken the containers away."""
+    station = older.workstation
+    upgraded = containers(station)
+    refused = deploy(station, expect=1)
+    assert f"does not know {len(pending)} migrations that the database has" in refused.words
+    assert "Release | Write the release" not in refused.words
+    assert containers(station) == upgraded
+    station.exec("cd /opt/gatehouse/current && docker compose down")
+    refused = deploy(station, expect=1)
+    assert f"whether {older.image} may take it over" in refused.words
+    assert "Release | Write the release" not in refused.words
+    # What served before has been put back, and with it who can say.
+    assert station.exec(RUNS).stdout.strip() == older.newer_image
+    told = station.exec(f"gatehouse upgrade --preview --to {older.image}", check=False)
+    assert told.returncode == 1
+    assert "gatehouse rollback --database" in told.stdout
 
 
 def lost(before: dict[str, int], after: dict[str, int]) -> dict[str, Any]:
