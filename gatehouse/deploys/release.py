@@ -181,6 +181,11 @@ def dumped(release: str, image: str, inputs: str) -> Commands:
     if not changed and not migrates(inputs):
         host.noop("the database stays as it is")
         return
+    up = any(each.service == "postgres" and each.ready for each in host.get_fact(Containers))
+    if not changed and not up:
+        # After `docker compose down`. Room is looked for again when the migration comes.
+        host.noop("the database is asked when its server runs again")
+        return
     how = "running" if changed else "room"
     yield progress.run("dumping the database", f"{PYTHON}.release_database {how} {release}")
 

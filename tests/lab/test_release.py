@@ -362,6 +362,14 @@ def test_database_outlives_another_image_of_its_server(workstation: Workstation)
     assert failing(workstation) == []
 
 
+def test_deploy_brings_back_what_was_taken_down(workstation: Workstation) -> None:
+    """`docker compose down` takes the containers and leaves the data; nothing speaks against it."""
+    with nothing_lost(workstation):
+        workstation.exec("cd /opt/gatehouse/current && docker compose down")
+        assert "going back" not in deploy(workstation).words
+    assert failing(workstation) == []
+
+
 def test_tag_that_has_moved_is_taken_back(workstation: Workstation) -> None:
     """The very same release with another image under a name: the way back has the first one."""
     name = settings_of(workstation)["redis_image"]
