@@ -257,7 +257,7 @@ def _removed(
     table: str, path: Path, columns: list[str], keys: dict[str, list[str]], database: str
 ) -> None:
     """Remove the rows that are there no more: a key that was revoked opens nothing again."""
-    same = _same(keys[table])
+    same = _same(keys.get(table, []))
     _with_rows(
         table,
         path,
@@ -271,7 +271,7 @@ def _written(
     table: str, path: Path, columns: list[str], keys: dict[str, list[str]], database: str
 ) -> None:
     """Have the rows that are in both be as they are now, and add those that were made since."""
-    same, names = _same(keys[table]), _names(columns)
+    same, names = _same(keys.get(table, [])), _names(columns)
     values = ", ".join(f'"{name}" = new."{name}"' for name in columns)
     statements = [
         f'UPDATE "{table}" AS old SET {values} FROM added AS new WHERE {same}',  # noqa: S608 - names of tables and columns
