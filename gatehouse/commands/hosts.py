@@ -8,11 +8,17 @@ from typing import Any
 import click
 
 
+class CannotReadError(click.ClickException):
+    """The inventory cannot be read, so nothing can be looked at: exit code 2."""
+
+    exit_code = 2
+
+
 def hosts(inventory: str, *, connection: bool = False) -> dict[str, dict[str, Any]]:
     """Give host name → data, merged as pyinfra merges it; `connection`: how it connects, too.
 
     pyinfra patches the whole process for its greenlets, so it is asked in a process of its own.
-    Raises `click.ClickException` when there is no host or the inventory cannot be read.
+    Raises `CannotReadError` when there is no host or the inventory cannot be read.
     """
     done = subprocess.run(
         [
@@ -24,6 +30,6 @@ def hosts(inventory: str, *, connection: bool = False) -> dict[str, dict[str, An
         check=False,
     )
     if done.returncode:
-        raise click.ClickException(done.stderr.strip() or f"cannot read the inventory {inventory}")
+        raise CannotReadError(done.stderr.strip() or f"cannot read the inventory {inventory}")
     found: dict[str, dict[str, Any]] = json.loads(done.stdout)
     return found

@@ -40,7 +40,10 @@ def main() -> int:
     try:
         found = load(sys.argv[1])
     except Exception as error:  # noqa: BLE001 - the inventory is the operator's own Python
-        print(f"{sys.argv[1]}: {error}", file=sys.stderr)  # noqa: T201 - this is a command
+        words = str(error)
+        if sys.argv[1] not in words:
+            words = f"{sys.argv[1]}: {words}"
+        print(words, file=sys.stderr)  # noqa: T201 - this is a command
         return 1
     data = {
         host.name: {

@@ -55,12 +55,13 @@ def test_settings_show_the_problems_of_every_host(gatehouse: Gatehouse) -> None:
 
 
 def test_inventory_that_cannot_be_read_is_named(gatehouse: Gatehouse) -> None:
-    """An inventory that is no Python is an error of one line."""
+    """An inventory that is no Python, or is not there, is an error of one line: nobody can look."""
     Path("broken").write_text("boxes = [\n")
-    code, output, errors = gatehouse("settings", "--inventory", "broken")
-    assert code != 0
-    assert "broken" in errors
-    assert "Traceback" not in output + errors
+    for inventory in ("broken", "missing"):
+        code, output, errors = gatehouse("settings", "--inventory", inventory)
+        assert code == 2
+        assert len(errors.splitlines()) == errors.count(inventory) == 1
+        assert "Traceback" not in output + errors
 
 
 def test_render_writes_what_the_host_would_get(
