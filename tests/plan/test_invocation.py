@@ -38,7 +38,7 @@ def inventories(place: Path) -> None:
         (
             ["bad", "deploy.py"],
             [
-                "4 problems",
+                "problems in the settings: 4;",
                 "one: litellm_prot: ",
                 "one: litellm_port: ",
                 "two: network_bind_address: ",
@@ -46,7 +46,10 @@ def inventories(place: Path) -> None:
             ],
         ),
         # The settings of hosts that are not deployed to may be wrong.
-        (["bad", "deploy.py", "--limit", "two"], ["2 problems", "two: redis_port: "]),
+        (
+            ["bad", "deploy.py", "--limit", "two"],
+            ["problems in the settings: 2;", "two: redis_port: "],
+        ),
     ],
     ids=lambda value: " ".join(value) if value and "deploy.py" in value else "",
 )
