@@ -17,6 +17,7 @@ from typing import Any
 import click
 import gevent
 from paramiko import SSHException
+from paramiko.packet import Packetizer
 from pyinfra import host as this_host
 from pyinfra import logger
 from pyinfra.api import StringCommand
@@ -45,6 +46,12 @@ _LOOK = (
     f"[ ! -e {_FILE} ] || flock --nonblock --shared {_FILE} true || "
     f"{{ cat {_FILE}; exit {_HELD}; }}"
 )
+
+
+# paramiko asks for new keys after half a GiB, an archive of images has more, and where a channel (a
+# heartbeat's) is closed in that moment, its thread waits for itself (paramiko issue 822). AES needs
+# new keys after 64 GiB (RFC 4344, section 3.2).
+Packetizer.REKEY_BYTES = 2**35
 
 
 class Lock:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gatehouse.deploys import lock as deploys_lock
 from gatehouse.render.release import watch
 from gatehouse.tool import lock
 from gatehouse.tool.errors import ProblemError
@@ -210,3 +211,8 @@ def test_host_goes_back_when_it_is_told_to(tmp_path: Path) -> None:
     finally:
         watch_.kill()
         watch_.wait()
+
+
+def test_no_new_keys_are_asked_for_in_the_middle_of_an_upload() -> None:
+    """A heartbeat that ends in that moment would end the deploy; the images are a GiB or more."""
+    assert 2**33 < deploys_lock.Packetizer.REKEY_BYTES <= 2**36
