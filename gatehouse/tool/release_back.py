@@ -281,7 +281,8 @@ def _start(release: Release, service: str) -> None:
     right = (
         mine
         and (mine[0].inputs, mine[0].image) == (wanted["inputs"], wanted["image"])
-        and mine[0].identity == release_store.meant(wanted["image"])
+        # A name that is gone takes nothing from a container that runs.
+        and release_store.meant(wanted["image"]) in {"", mine[0].identity}
     )
     if right and mine[0].running and stack.health(service) in ("healthy", "starting"):
         return

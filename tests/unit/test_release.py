@@ -798,3 +798,19 @@ def test_name_that_means_another_image_means_the_first_again(
     release_back._mean_again(release, said.append)  # noqa: SLF001 - the same
     assert release_store.meant("redis:8") == ("sha256:first" if there else "sha256:moved")
     assert ("means the image again" if there else "is gone") in said[0]
+
+
+@pytest.mark.parametrize(("means", "left"), [("", True), ("first", True), ("moved", False)])
+def test_service_that_runs_is_left_alone_unless_its_name_means_another_image(
+    store: Path, monkeypatch: pytest.MonkeyPatch, means: str, *, left: bool
+) -> None:
+    """A name that somebody has removed is no reason to end what could not be started again."""
+    put(store, "abc1")
+    runs = release_back._Container("redis", "redis", "0", "redis:8", "first", running=True, code=0)  # noqa: SLF001 - a part of the way back
+    called: list[tuple[object, ...]] = []
+    monkeypatch.setattr(release_back, "_containers", lambda: [runs])
+    monkeypatch.setattr(release_back, "_compose", lambda *words: called.append(words))
+    monkeypatch.setattr(release_back.stack, "health", lambda _service: "healthy")
+    monkeypatch.setattr(release_store, "meant", lambda _image: means)
+    release_back._start(release_store.find("abc1"), "redis")  # noqa: SLF001 - the same
+    assert (called == []) == left

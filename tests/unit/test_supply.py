@@ -190,20 +190,22 @@ def test_unknown_tag_is_said(registry: Registry) -> None:
         Registries(Path("/nowhere")).resolve(f"{registry.host}/x:7")
 
 
+def naming(lock: Path, **images: str) -> Path:
+    """Write an inventory with this lock and these images; LiteLLM's nobody answers for."""
+    named = [key for key in settings().model_fields_set if key.endswith("_image")]
+    data = dict.fromkeys(named, f"redis@{digest('mine')}") | images
+    data |= {"litellm_image": "litellm.invalid/x:1.108.12", "images_lock": str(lock)}
+    inventory = lock.with_name("inventory")
+    inventory.write_text(f"hosts = [('@local', {data!r})]\n")
+    return inventory
+
+
 def test_lock_is_written_and_kept(registry: Registry, tmp_path: Path) -> None:
     """What a registry answers for is locked; what nobody answers for keeps its line."""
     lock = tmp_path / "images.lock"
     lock.write_text(written({"postgres.invalid/x:16": REDIS, "gone:1": REDIS}))
-    named = [key for key in settings().model_fields_set if key.endswith("_image")]
     image = f"{registry.host}/x/redis:1.0"
-    data = dict.fromkeys(named, f"redis@{digest('mine')}") | {
-        "redis_image": image,
-        "postgres_image": "postgres.invalid/x:16",
-        "litellm_image": "litellm.invalid/x:1.108.12",
-        "images_lock": str(lock),
-    }
-    inventory = tmp_path / "inventory"
-    inventory.write_text(f"hosts = [('@local', {data!r})]\n")
+    inventory = naming(lock, redis_image=image, postgres_image="postgres.invalid/x:16")
     done = run(ROOT, "gatehouse", "lock", "--inventory", str(inventory))
     assert done.returncode == 2, done.stdout + done.stderr
     assert "2 could not be resolved" in done.stderr
@@ -224,15 +226,8 @@ def test_broken_lock_is_written_anew(
     """`lock` is the way out that the error names; where nobody answers, nothing is lost by it."""
     lock = tmp_path / "images.lock"
     lock.write_text("<<<<<<< HEAD\n")
-    named = [key for key in settings().model_fields_set if key.endswith("_image")]
     image = f"{registry.host if reachable else 'registry.invalid'}/x/redis:1.0"
-    data = dict.fromkeys(named, f"redis@{digest('mine')}") | {
-        "redis_image": image,
-        "litellm_image": "litellm.invalid/x:1.108.12",
-        "images_lock": str(lock),
-    }
-    inventory = tmp_path / "inventory"
-    inventory.write_text(f"hosts = [('@local', {data!r})]\n")
+    inventory = naming(lock, redis_image=image)
     done = run(ROOT, "gatehouse", "lock", "--inventory", str(inventory))
     assert done.returncode == 2, done.stdout + done.stderr
     assert f"{lock} cannot be used" in done.stdout
