@@ -31,7 +31,7 @@ def refuse(settings: Settings, found: Host) -> None:
     if reasons:
         lines = "\n".join(f"  - {reason}" for reason in reasons)
         raise DeployError(f"this host cannot be provisioned, nothing was touched:\n{lines}")
-    for warning in card.warnings(settings, found.gpus):
+    for warning in [*card.warnings(settings, found.gpus), *idle(settings)]:
         logger.warning(f"    {warning}")
     workers = Machine(found.cores, found.memory_mib).workers(settings)
     if workers < settings.litellm_workers:
@@ -85,6 +85,22 @@ def problems(settings: Settings, found: Host) -> list[str]:
     reasons += card.problems(settings, found.gpus)
     reasons += _gpu_requests(settings, found) + _model_files(settings, found)
     return reasons
+
+
+def idle(settings: Settings) -> list[str]:
+    """Name what is set and does nothing, where somebody could think himself protected by it."""
+    if settings.firewall_enabled:
+        return []
+    named = {
+        "firewall_ports": settings.firewall_ports,
+        "firewall_udp_ports": settings.firewall_udp_ports,
+        "firewall_interfaces": settings.firewall_interfaces,
+    }
+    return [
+        f"{name} does nothing: firewall_enabled = False, so all of the host can be reached"
+        for name, value in named.items()
+        if value
+    ]
 
 
 def _firewalls(settings: Settings, found: Host) -> list[str]:

@@ -25,7 +25,7 @@ PORT = 4000
 _NEW_KEY = """
 import json, urllib.request as u
 master = open("/run/secrets/master_key").read()
-body = json.dumps({"key_alias": "demo", "duration": "1d"}).encode()
+body = json.dumps({"key_alias": "demo", "duration": "30d"}).encode()
 request = u.Request("http://127.0.0.1:4000/key/generate", body,
     {"Authorization": "Bearer " + master, "Content-Type": "application/json"})
 try:

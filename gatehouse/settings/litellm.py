@@ -115,7 +115,9 @@ class LitellmSettings(Component):
         Literal["file", "database"],
         setting(
             "Where the list of models is the truth: the rendered file (a deploy decides), or the "
-            "database (the web interface decides; a deploy only adds what is missing)."
+            "database (the web interface decides; a deploy only adds what is missing). With the "
+            "file, LiteLLM forgets a credential that was made in the web interface when it starts "
+            "again."
         ),
     ]
     litellm_stream_guard: Annotated[

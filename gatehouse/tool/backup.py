@@ -71,8 +71,8 @@ def now(*, record: bool, no_verify: bool, begin_anew: bool, as_json: bool) -> No
         return
     rows = ", ".join(f"{number} {noun}" for noun, number in made.rows.items() if number)
     click.echo(
-        f"snapshot {made.snapshot} in {show.span(made.seconds)}: {rows or 'no rows'}; the "
-        f"repository has grown by {human(made.added_bytes)}"
+        f"snapshot {made.snapshot} in {show.span(made.seconds)}: {rows or 'no rows'}; "
+        f"{human(made.added_bytes)} of it new, before it is compressed"
     )
     if not backup_make.kept().get("shown"):
         click.echo(

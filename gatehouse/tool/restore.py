@@ -90,7 +90,7 @@ def restore(  # noqa: PLR0913 - one for each option
     \b
     sudo gatehouse backup list
     sudo gatehouse restore 1234abcd
-    sudo gatehouse restore --to-empty-host --repository sftp:nas:/srv/backup <password.txt
+    sudo gatehouse restore --to-empty-host --repository sftp:nas:/srv/backup
     sudo gatehouse restore --recover
 
     In place: the snapshot is loaded while the gateway goes on; then that stops, and the present
@@ -180,10 +180,13 @@ def restore(  # noqa: PLR0913 - one for each option
 
 def _recover(settings: Settings, *, yes: bool) -> None:
     """Have the state from before a restore that was broken off serve again."""
+    if not restore_back.UNFINISHED.exists():
+        raise CannotLookError("no restore was broken off, nothing was touched")
     here.confirm("Go back from a restore that was broken off? The gateway is down for it.", yes=yes)
     with audited("restore --recover"), lock.held("restore --recover"):
+        # The host itself may have done it while somebody read the question.
         if not restore_back.UNFINISHED.exists():
-            raise CannotLookError("no restore was broken off, nothing was touched")
+            raise CannotLookError("the host has gone back by itself, nothing was touched")
         kept = restore_back.put_back(settings, aside=True)
     click.echo("the state from before the restore serves again")
     if kept:

@@ -231,6 +231,12 @@ def test_way_back_that_fails_is_told_and_harms_nobody(
     assert set(sql(workstation, users).split()) == {"restore-user", "restore-before"}
     assert set(sql(workstation, users, aside).split()) == {"restore-user", "restore-meanwhile"}
     assert asked(workstation) == 200
+    # Nobody is asked about what is not there.
+    done = workstation.exec("gatehouse restore --recover", check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "Error: no restore was broken off, nothing was touched\n",
+    )
     workstation.exec(f"docker exec gatehouse-postgres-1 dropdb -U litellm {aside}")
     api(workstation, "/user/delete", {"user_ids": ["restore-before"]})
     assert failing(workstation) == []

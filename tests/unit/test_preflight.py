@@ -6,7 +6,7 @@ import pytest
 from pyinfra.api.exceptions import DeployError
 
 from gatehouse.deploys.facts import HostFact
-from gatehouse.deploys.preflight import SYSTEMS, problems, refuse
+from gatehouse.deploys.preflight import SYSTEMS, idle, problems, refuse
 from tests.given import BARE_HOST, settings
 
 GOOD = HostFact().process(BARE_HOST.splitlines())
@@ -86,3 +86,11 @@ def test_refusal_holds_every_reason() -> None:
     with pytest.raises(DeployError, match="nothing was touched") as caught:
         refuse(settings(), host)
     assert str(caught.value).count("\n  - ") == 3
+
+
+def test_rules_of_a_firewall_that_is_off_are_told() -> None:
+    """Who names ports and does not switch it on would think himself protected."""
+    (said,) = idle(settings(firewall_ports=[443]))
+    assert said.startswith("firewall_ports does nothing: firewall_enabled = False")
+    assert idle(settings(firewall_ports=[443], firewall_enabled=True)) == []
+    assert idle(settings()) == []
