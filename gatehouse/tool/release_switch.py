@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 import click
 
 from gatehouse import audit
-from gatehouse.tool import lock, release_back, release_database, release_store, stack
+from gatehouse.tool import lock, release_back, release_database, release_store
 from gatehouse.tool.errors import CannotLookError, ProblemError
 from gatehouse.tool.release_store import VENV, Release
 
@@ -49,12 +49,14 @@ def unfinished() -> Plan | None:
 def possible(plan: Plan) -> None:
     """Raise `CannotLookError` where images of the target are gone, `ProblemError` without room."""
     target = release_store.find(plan.target)
-    missing = []
-    for image in sorted(release_store.images(target)):
-        try:
-            stack.docker("image", "inspect", "--format", "{{.Id}}", image)
-        except ProblemError:
-            missing.append(image)
+    known = release_store.identities(target)
+
+    def there(image: str) -> bool:
+        # A tag that somebody removed is given again where its image is still there.
+        kept = "" if "@" in image else known.get(image, "")
+        return any(release_store.meant(name) for name in (image, kept) if name)
+
+    missing = [image for image in sorted(release_store.images(target)) if not there(image)]
     if missing:
         raise CannotLookError(
             f"nothing was touched: release {target.id} needs images that this host no longer has "
