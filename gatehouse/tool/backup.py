@@ -94,7 +94,13 @@ def list_(*, as_json: bool) -> None:
         repository=repository.location,
         bytes=known.get("bytes"),
         snapshots=[
-            Snapshot(id=each["short_id"], made=each["time"], tags=each["tags"]) for each in found
+            Snapshot(
+                id=each["short_id"],
+                made=each["time"],
+                tags=each["tags"],
+                of_another=restic.of_another(each["tags"]),
+            )
+            for each in found
         ],
     )
     if as_json:
@@ -102,8 +108,9 @@ def list_(*, as_json: bool) -> None:
         return
     table = show.table("snapshot", "made", "what")
     for each in document.snapshots:
-        what = "before a restore" if restic.TAG_BEFORE in each.tags else ""
-        table.add_row(each.id, each.made[:19].replace("T", " "), what)
+        what = ["before a restore"] if restic.TAG_BEFORE in each.tags else []
+        what += ["by another host"] if each.of_another else []
+        table.add_row(each.id, each.made[:19].replace("T", " "), ", ".join(what))
     show.console().print(table)
     size = f", {human(document.bytes)}" if document.bytes is not None else ""
     click.echo(f"\n{len(document.snapshots)} snapshots in {document.repository}{size}")
@@ -132,18 +139,32 @@ def verify(*, everything: bool, as_json: bool) -> None:
 
 
 @backup.command()
+@click.option(
+    "--others",
+    is_flag=True,
+    help="Forget what this host has not made, too: the snapshots of a host that is gone.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @show.json_option
-def prune(*, as_json: bool) -> None:
+def prune(*, others: bool, yes: bool, as_json: bool) -> None:
     """Forget what the policy does not keep, and give its room back."""
     here.be_root("backup prune")
     settings = here.settings()
     repository = restic.here(settings)
+    theirs = backup_make.others(repository) if others else []
+    if theirs:
+        newest = theirs[-1]["time"][:16].replace("T", " ")
+        here.confirm(
+            f"Forget {len(theirs)} snapshots that this host has not made, the newest of {newest}?",
+            yes=yes,
+        )
+    ids = [str(each["id"]) for each in theirs]
     with (
         audited("backup prune"),
         lock.repository("backup prune"),
         show.busy("removing what no snapshot needs"),
     ):
-        backup_make.measure(repository, backup_make.prune(settings, repository))
+        backup_make.measure(repository, backup_make.prune(settings, repository, *ids))
     found = backup_make.kept()["repository"]
     document = BackupPruned(snapshots=found["snapshots"], bytes=found["bytes"])
     if as_json:

@@ -9,8 +9,10 @@ class Snapshot(BaseModel):
     id: str = Field(description="restic's short id, for `gatehouse restore`")
     made: str = Field(description="when, ISO 8601")
     tags: list[str] = Field(
-        description="gatehouse: a regular one; before-restore: what was there before a restore"
+        description="gatehouse: a regular one; before-restore: what was there before a restore; "
+        "machine-…: which host made it"
     )
+    of_another: bool = Field(description="whether another host made it")
 
 
 class BackupList(BaseModel):

@@ -105,8 +105,8 @@ def make(  # noqa: PLR0913 - three have a default
 def forget(settings: Settings, repository: Repository) -> int:
     """Forget what the policy does not keep, and remove its data; gives how many snapshots are left.
 
-    Each kind is kept by the policy for itself; what was saved before a restore is no day's last
-    one that another of that day replaces. Raises `ProblemError`.
+    Each kind of each host is kept by the policy for itself: what was saved before a restore, or by
+    another host, is no day's last one that another of that day replaces. Raises `ProblemError`.
     """
     keep = {
         "daily": settings.backup_keep_daily,
@@ -130,9 +130,27 @@ def forget(settings: Settings, repository: Repository) -> int:
     return left
 
 
-def prune(settings: Settings, repository: Repository) -> int:
-    """As `forget`, and remove what broken-off backups have left, too."""
+def others(repository: Repository) -> list[dict[str, Any]]:
+    """Give the snapshots that this host has not made, the oldest first.
+
+    Those from before hosts were told apart are among them. Raises `CannotLookError` where this host
+    has made none.
+    """
+    found = repository.snapshots()
+    theirs = [each for each in found if restic.machine() not in each["tags"]]
+    if len(theirs) == len(found):
+        raise CannotLookError(
+            "this host has made no snapshot there yet, nothing was forgotten: "
+            "sudo gatehouse backup now"
+        )
+    return theirs
+
+
+def prune(settings: Settings, repository: Repository, *also: str) -> int:
+    """As `forget`, and remove what broken-off backups have left, too; `also`: ids to forget."""
     repository.unlock()
+    if also:
+        repository.run("forget", *also)
     left = forget(settings, repository)
     repository.run("prune")
     return left
@@ -306,7 +324,7 @@ def _saved(repository: Repository, tag: str, moved: Moved) -> dict[str, Any]:
     paths = (WORK, _CURRENT.resolve(), CONFIGURATION, STATE)
     try:
         repository.run(
-            *("backup", "--json", "--host", restic.HOST, "--tag", tag),
+            *("backup", "--json", "--host", restic.HOST, "--tag", f"{tag},{restic.machine()}"),
             *map(str, paths),
             told=told,
         )

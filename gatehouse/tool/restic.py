@@ -3,6 +3,7 @@
 Only what restic 0.14 knows is used.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -29,6 +30,8 @@ CREDENTIALS = SECRETS / "backup_credentials"
 HOST, TAG = "gatehouse", "gatehouse"
 # What was saved before a restore: kept beside the daily ones, by the same policy and for a month.
 TAG_BEFORE = "before-restore"
+MACHINE_ID = Path("/etc/machine-id")
+_MACHINE = "machine-"
 _NAMES = re.compile(
     r"(AWS|B2|AZURE|GOOGLE|OS|ST|SWIFT|RCLONE|RESTIC_REST)_[A-Z0-9_]{1,60}", re.ASCII
 )
@@ -154,13 +157,18 @@ class Repository:
         )
 
     def snapshot(self, wanted: str = "latest") -> dict[str, Any]:
-        """Give one of them: by the begin of its id, or the last of the regular ones."""
+        """Give one of them: by the begin of its id, or the last of the regular ones.
+
+        Of this host's, where it has made some: a host that it took the place of may still be
+        making others.
+        """
         found = self.snapshots()
         if wanted == "latest":
-            mine = [each for each in found if TAG in each["tags"]]
-            if not mine:
+            regular = [each for each in found if TAG in each["tags"]]
+            if not regular:
                 raise ProblemError(f"no backup is in {self.location}: sudo gatehouse backup now")
-            return mine[-1]
+            mine = [each for each in regular if machine() in each["tags"]]
+            return (mine or regular)[-1]
         mine = [each for each in found if each["id"].startswith(wanted)] if wanted else []
         if len(mine) != 1:
             what = "several snapshots begin" if mine else "no snapshot begins"
@@ -210,6 +218,24 @@ class Repository:
         if "already locked" in low:
             return ProblemError(f"another restic is at work in {self.location}: {words}")
         return ProblemError(f"restic {word} failed: {words}")
+
+
+def machine() -> str:
+    """Give the tag that tells this host's snapshots from another one's in the same repository.
+
+    Both are made for the same `HOST`. The machine's ID itself is not to be shown to others
+    (machine-id(5)). Raises `CannotLookError`.
+    """
+    try:
+        known = MACHINE_ID.read_text().strip()
+    except OSError as error:
+        raise CannotLookError(f"{MACHINE_ID} cannot be read: {error.strerror}") from None
+    return _MACHINE + hashlib.sha256(f"gatehouse backup {known}".encode()).hexdigest()[:12]
+
+
+def of_another(tags: list[str]) -> bool:
+    """Tell whether another host made a snapshot with these tags."""
+    return any(each.startswith(_MACHINE) and each != machine() for each in tags)
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tuple[Path, IO[bytes]]]:

@@ -105,7 +105,7 @@ def test_gateway_comes_back_in_place(workstation: Workstation, snapshot: str) ->
     )
     assert workstation.exec(f"find {SECRETS} -type f | sort | xargs sha256sum").stdout == before
     listed = document(workstation, "backup list --json", "backup-list")["snapshots"]
-    assert {each["id"]: each["tags"] for each in listed}[found["saved"]] == ["before-restore"]
+    assert "before-restore" in {each["id"]: each["tags"] for each in listed}[found["saved"]]
     assert workstation.exec(f"ls {FOLDER}").stdout.split() == ["cache", "repository"]
     assert failing(workstation) == []
 

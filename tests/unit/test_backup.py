@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import os
 import tarfile
 from pathlib import Path
@@ -199,7 +200,7 @@ def test_refusal_is_told_in_words(
 
 
 def test_policy_is_what_the_settings_say(played: Path) -> None:
-    """Snapshots of a renamed host are not kept for ever: host and tags are what is grouped."""
+    """Snapshots of a renamed host are not kept for ever; those of each machine are for themselves."""
     groups = '[{"keep":[{"id":"aa"},{"id":"bb"}]},{"keep":[{"id":"cc"}]},{"keep":null}]'
     (played / "forget").write_text(
         f"[ \"$5\" != gatehouse ] || {{ echo '{groups}'; echo 'repository contains 3 packs'; }}"
@@ -353,6 +354,54 @@ def test_snapshot_is_named_by_the_begin_of_its_id(played: Path) -> None:
         repository.snapshot("aa")
     with pytest.raises(ProblemError, match="no snapshot begins with 'cc44'"):
         repository.snapshot("cc44")
+
+
+def test_hosts_of_one_repository_are_told_apart(
+    played: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who took another's place does not try, forget or go back to what that one still makes."""
+    monkeypatch.setattr(restic, "MACHINE_ID", tmp_path / "machine-id")
+    with pytest.raises(CannotLookError, match="machine-id cannot be read"):
+        restic.machine()
+    (tmp_path / "machine-id").write_text("0123\n")
+    mine = restic.machine()
+    assert "0123" not in mine
+    rows = [
+        {"id": name, "time": f"2026-01-0{day}T02:00:00Z", "tags": tags}
+        for day, (name, tags) in enumerate(
+            {
+                "old": ["gatehouse"],
+                "before": ["gatehouse", "machine-other"],
+                "own": ["gatehouse", mine],
+                "since": ["gatehouse", "machine-other"],
+            }.items(),
+            start=1,
+        )
+    ]
+    repository = Repository("/srv/backups")
+
+    def there(*names: str) -> None:
+        kept = [each for each in rows if each["id"] in names]
+        (played / "snapshots").write_text(f"echo '{json.dumps(kept)}'")
+
+    # A host that is new takes what there is, and forgets nothing.
+    there("old", "before")
+    assert repository.snapshot()["id"] == "before"
+    with pytest.raises(CannotLookError, match="this host has made no snapshot there yet"):
+        backup_make.others(repository)
+    there("old", "before", "own", "since")
+    assert repository.snapshot()["id"] == "own"
+    assert [restic.of_another(each["tags"]) for each in repository.snapshots()] == [
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert [each["id"] for each in backup_make.others(repository)] == ["old", "before", "since"]
+    backup_make.prune(settings(), repository, "old", "since")
+    calls = (played / "calls").read_text().splitlines()
+    assert "forget old since" in calls
+    assert calls.index("forget old since") < calls.index("prune")
 
 
 @pytest.mark.parametrize("line", ["PATH=/tmp", "RESTIC_PASSWORD=x", "AWS_KEY", "AWS_KEY=", "=x"])
