@@ -109,7 +109,8 @@ class Lock:
         _run(
             state,
             host,
-            f"rm -f {MARKER} {BALLAST}; systemctl stop {UNIT}; : >{_FILE}; rm -rf {self._place}",
+            f"rm -f {MARKER} {BALLAST}; sync {MARKER.rpartition('/')[0]}; systemctl stop {UNIT}; "
+            f": >{_FILE}; rm -rf {self._place}",
         )
 
     def back(self, state: State, host: Host, reason: str) -> tuple[bool, list[str]]:

@@ -14,6 +14,7 @@ from gatehouse.lab.demo import demo, demo_down
 from gatehouse.lab.engine import engine
 from gatehouse.lab.machine import check_name
 from gatehouse.lab.progress import Progress
+from gatehouse.lab.vm import Vm
 from gatehouse.lab.workstation import Workstation, remove
 
 DEFAULT_NAME = "lab"
@@ -79,7 +80,8 @@ def down(options: argparse.Namespace, progress: Progress) -> int:
 
 def ssh(options: argparse.Namespace, progress: Progress) -> int:
     """Log in, or run a command over SSH."""
-    way_in = Workstation.find(options.name, progress).access
+    there = Vm.find(options.name, progress) or Workstation.find(options.name, progress)
+    way_in = there.access
     return subprocess.run(
         ["ssh", "-F", str(way_in.ssh_config), way_in.name, *options.words], check=False
     ).returncode

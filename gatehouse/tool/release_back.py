@@ -358,9 +358,10 @@ def _boot() -> None:
     sys.exit(_IN_VAIN)
 
 
-def _main(given_up: str, reason: str) -> int:
+def _main(marked: str, reason: str) -> int:
+    given_up: str | None = marked
     good = _found(release_store.linked(GOOD))
-    failed = _found(given_up)
+    failed = _found(marked)
     begun = time.monotonic()
     if failed and _is_bad(failed, good):
         with suppress(OSError):
@@ -369,9 +370,13 @@ def _main(given_up: str, reason: str) -> int:
         _record("failed", given_up, reason, None)
         click.echo("there is no good release to go back to: the next deploy goes on")
         return _NOTHING
+    # What was dumped before this deploy began is another deploy's.
+    since = MARKER.stat().st_mtime if MARKER.exists() else None
+    if since is not None and failed and _was_good(failed, good, since):
+        # Its database is the one that it has migrated.
+        since, failed, given_up = None, None, None
+        reason = f"{reason}, which had called it good already"
     try:
-        # What was dumped before this deploy began is another deploy's.
-        since = MARKER.stat().st_mtime if MARKER.exists() else None
         # The same release fails, too, where one of its references means another image by now.
         go_back(good, failed, click.echo, since)
     except (click.ClickException, OSError) as error:
@@ -383,6 +388,12 @@ def _main(given_up: str, reason: str) -> int:
     _record("ok", given_up, reason, good.id)
     click.echo(f"the way back took {time.monotonic() - begun:.0f} s")
     return 0
+
+
+def _was_good(failed: Release, good: Release, begun: float) -> bool:
+    """Tell whether the deploy that began then was good, and only its end is not written down."""
+    known = failed.known
+    return failed.id == good.id and known.get("result") == "good" and known["when"] >= begun
 
 
 def _is_bad(failed: Release, good: Release | None) -> bool:
@@ -398,7 +409,7 @@ def _deployer() -> str | None:
     return None
 
 
-def _record(outcome: audit.Outcome, given_up: str, reason: str, back: str | None) -> None:
+def _record(outcome: audit.Outcome, given_up: str | None, reason: str, back: str | None) -> None:
     # A full disk is a reason to go back, and no reason not to.
     with suppress(OSError):
         audit.record("way back", outcome, given_up=given_up, reason=reason, release=back)

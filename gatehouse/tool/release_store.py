@@ -117,11 +117,16 @@ def linked(link: Path) -> str | None:
 
 
 def link(path: Path, target: Path) -> None:
-    """Have a link lead somewhere else, in one step."""
+    """Have a link lead somewhere else, in one step that a power cut does not undo."""
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     new.symlink_to(target)
     new.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def remember(release: str, result: Result, **details: object) -> None:

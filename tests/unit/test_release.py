@@ -386,6 +386,45 @@ def test_way_back_at_a_boot_is_tried_again_and_not_forgotten(
     assert marker.exists() != heals
 
 
+@pytest.mark.parametrize(("seconds", "database"), [(1, False), (-1, True)])
+def test_deploy_that_was_good_when_the_power_went_keeps_its_database(
+    store: Path, monkeypatch: pytest.MonkeyPatch, seconds: int, *, database: bool
+) -> None:
+    """Good, and its end not written down: what it has migrated stays.
+
+    Where the same release had been good before, and this deploy of it was cut off, it goes back.
+    """
+    put(store, "same")
+    for name in ("good", "current"):
+        release_store.link(store / name, store / "releases" / "same")
+    marker = store / "deploying"
+    marker.write_text("same\n")
+    begun = release_store.find("same").known["when"] - seconds
+    os.utime(marker, (begun, begun))
+    went: list[object] = []
+
+    def go_back(_release: object, failed: object, _say: object, since: float | None) -> None:
+        went.append((failed is not None, since is not None))
+
+    for name, value in {
+        "GOOD": store / "good",
+        "CURRENT": store / "current",
+        "MARKER": marker,
+        "ROLLBACK": store / "rollback",
+        "go_back": go_back,
+    }.items():
+        monkeypatch.setattr(release_back, name, value)
+    monkeypatch.setattr(lock, "FILE", store / "deploy.lock")
+    monkeypatch.setattr(audit, "FILE", store / "audit.jsonl")
+    monkeypatch.setattr(sys, "argv", ["release_back", "--boot"])
+    release_back.main()
+    assert went == [(database, database)]
+    assert not marker.exists()
+    (line,) = audit.FILE.read_text().splitlines()
+    assert ("given_up" in json.loads(line)) == database
+    assert ("which had called it good already" in line) != database
+
+
 def test_way_back_waits_as_long_as_the_host_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -173,6 +173,9 @@ def test_bare_machine_has_nothing(vm: Vm) -> None:
     whole = ["ssh", "-F", str(vm.access.ssh_config), f"{vm.name}-root", "true"]
     assert subprocess.run(whole, capture_output=True, check=False).returncode == 255
     assert "cgroup2fs" in vm.exec("stat -fc %T /sys/fs/cgroup").stdout
+    # The lab's own way in, as documented.
+    lab = [sys.executable, "-m", "gatehouse.lab", "ssh", vm.name, "true"]
+    assert subprocess.run(lab, cwd=ROOT, check=False).returncode == 0
 
 
 def test_bare_machine_becomes_a_gateway(vm: Vm, progress: Progress) -> None:
