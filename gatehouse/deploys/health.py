@@ -28,6 +28,8 @@ _ALERTS = "gatehouse-alerts.service"
 # LiteLLM calls its database "stalled" for 30 s after one slow lookup (1.108.7,
 # PROXY_DB_LOOKUP_STALL_WINDOW_SECONDS); a busy start has some.
 _SETTLE_SECONDS = 45
+# Where a look takes a minute, what passes by itself takes longer, too.
+_LOOKS = 4
 _POLL_SECONDS = 3
 
 
@@ -137,9 +139,10 @@ def _say(host: Host, settings: Settings, found: list[Finding]) -> None:
 
 def _settle(state: State, host: Host, settings: Settings) -> bool:  # noqa: ARG001 - pyinfra's call
     """Look again until nothing fails: a start leaves traces that pass by themselves."""
-    deadline = time.monotonic() + _SETTLE_SECONDS
+    deadline, looks = time.monotonic() + _SETTLE_SECONDS, 0
     while failures := _failures(found := _look(host, settings)):
-        if time.monotonic() > deadline:
+        looks += 1
+        if looks >= _LOOKS and time.monotonic() > deadline:
             for line in failures:
                 logger.error(f"{host.print_prefix}{line}")
             return False

@@ -6,12 +6,14 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from starlette.types import ASGIApp
 
+from gatehouse.deploys import health as deploys
 from gatehouse.health import gather, page, usage
 from gatehouse.health.app import ASSETS, app
 from gatehouse.health.document import Document, Missing, read, write
@@ -500,3 +502,26 @@ def test_page_has_no_rights() -> None:
 def test_host_name_that_is_none_is_refused(name: str) -> None:
     """A scheme, a port or a star is answered with what is meant."""
     assert "no host name" in problems(health_hosts=[name])["health_hosts"]
+
+
+@pytest.mark.parametrize(("passes_after", "holds"), [(0, True), (3, True), (4, False)])
+def test_deploy_looks_more_than_once_where_a_look_takes_long(
+    monkeypatch: pytest.MonkeyPatch, passes_after: int, *, holds: bool
+) -> None:
+    """What a busy start leaves passes by itself, later on a slow host; not all of it is waited for."""
+    now = [0.0]
+
+    def look(*_: object) -> int:
+        now[0] += 60
+        return round(now[0] / 60)
+
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda _seconds: None)
+    for name, value in {
+        "_look": look,
+        "_failures": lambda looks: ["litellm: stalled"] if looks <= passes_after else [],
+        "_say": lambda *_: None,
+        "time": clock,
+    }.items():
+        monkeypatch.setattr(deploys, name, value)
+    settle = deploys._settle  # noqa: SLF001 - what the operation calls
+    assert settle(SimpleNamespace(), SimpleNamespace(print_prefix=""), settings()) == holds
