@@ -375,7 +375,7 @@ def _main(marked: str, reason: str) -> int:
     if since is not None and failed and _was_good(failed, good, since):
         # Its database is the one that it has migrated.
         since, failed, given_up = None, None, None
-        reason = f"{reason}, which had called it good already"
+        reason = f"{reason}, after it was called good"
     try:
         # The same release fails, too, where one of its references means another image by now.
         go_back(good, failed, click.echo, since)

@@ -422,7 +422,7 @@ def test_deploy_that_was_good_when_the_power_went_keeps_its_database(
     assert not marker.exists()
     (line,) = audit.FILE.read_text().splitlines()
     assert ("given_up" in json.loads(line)) == database
-    assert ("which had called it good already" in line) != database
+    assert ("after it was called good" in line) != database
 
 
 def test_way_back_waits_as_long_as_the_host_needs(
