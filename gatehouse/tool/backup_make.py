@@ -106,7 +106,8 @@ def forget(settings: Settings, repository: Repository) -> int:
     """Forget what the policy does not keep, and remove its data; gives how many snapshots are left.
 
     Each kind of each host is kept by the policy for itself: what was saved before a restore, or by
-    another host, is no day's last one that another of that day replaces. Raises `ProblemError`.
+    another host, is no day's last one that another of that day replaces. Others' are kept by this
+    host's policy, too. Raises `ProblemError`.
     """
     keep = {
         "daily": settings.backup_keep_daily,
