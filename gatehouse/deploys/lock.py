@@ -29,14 +29,13 @@ from pyinfra.connectors.local import LocalConnector
 
 from gatehouse.deploys.facts import Run
 from gatehouse.render.release import watch
-from gatehouse.tool import lock
+from gatehouse.tool import lock, release_store
 
 UNIT = "gatehouse-deploy"
 # Every command of a deploy carries it: so the host knows what a dead one has left running.
 VARIABLE = "GATEHOUSE_DEPLOY"
-# The host's own, for a boot after a power cut.
-MARKER = "/var/lib/gatehouse/deploying"
-BALLAST = "/var/lib/gatehouse/ballast"
+_MARKER = release_store.MARKER
+_BALLAST = "/var/lib/gatehouse/ballast"
 _BEAT_SECONDS = 3
 _SAY_EVERY_SECONDS = 10
 _HELD = 75
@@ -109,7 +108,7 @@ class Lock:
         _run(
             state,
             host,
-            f"rm -f {MARKER} {BALLAST}; sync {MARKER.rpartition('/')[0]}; systemctl stop {UNIT}; "
+            f"rm -f {_MARKER} {_BALLAST}; sync {_MARKER.parent}; systemctl stop {UNIT}; "
             f": >{_FILE}; rm -rf {self._place}",
         )
 

@@ -19,6 +19,7 @@ from gatehouse.render import File
 from gatehouse.render import release as render
 from gatehouse.render.valid import references
 from gatehouse.settings import Settings
+from gatehouse.tool import release_store
 
 HOME = "/opt/gatehouse"
 PYTHON = f"{HOME}/venv/bin/python -I -m gatehouse.tool"
@@ -28,8 +29,6 @@ _JOB = "litellm-migrate"
 _SAME = """[ ! -e {kept}.images ] || while read -r id name; do
     [ "$(docker image inspect -f '{{{{.Id}}}}' "$name" 2>/dev/null)" = "$id" ] || echo changed
 done <{kept}.images"""
-# A rollback that did not end, which a deploy overtakes.
-_ROLLBACK = "/var/lib/gatehouse/rollback"
 # It calls a configuration fine whose models it cannot make (an unknown provider), and serves
 # without them (1.108.7).
 _READ = """
@@ -212,7 +211,9 @@ def remembered(release: str, number: int) -> Commands:
     check = (
         f"readlink {HOME}/good; tar --compare --file={kept}.tar --directory=/ >/dev/null 2>&1 && "
         f'[ "$(readlink {kept}.venv)" = "$(readlink {HOME}/venv)" ] && '
-        f"[ ! -e {_ROLLBACK} ] && [ -e {kept}.images ] || echo changed\n" + _SAME.format(kept=kept)
+        # A rollback that did not end is overtaken.
+        f"[ ! -e {release_store.ROLLBACK} ] && "
+        f"[ -e {kept}.images ] || echo changed\n{_SAME.format(kept=kept)}"
     )
     if host.get_fact(Run, command=check)["out"] == path:
         host.noop(f"release {release} is good")

@@ -44,10 +44,6 @@ _NOTHING = 3
 _ATTEMPTS = 3
 _AGAIN_SECONDS = 10.0
 _IN_VAIN = 4
-# Written when a deploy begins, gone when it has ended: at a boot it says that one was cut off.
-MARKER = Path("/var/lib/gatehouse/deploying")
-# While a rollback is at work: what it is about (release_switch).
-ROLLBACK = Path("/var/lib/gatehouse/rollback")
 # What a deploy writes to, besides containers and volumes.
 _DISKS = ("/opt/gatehouse/releases", "/var/lib/gatehouse", "/etc/gatehouse")
 _FULL = 16 * 2**20
@@ -339,7 +335,7 @@ def main() -> None:
     3 when there is none to go back to.
     """
     if sys.argv[1:] == ["--boot"]:
-        if MARKER.exists():
+        if release_store.MARKER.exists():
             _boot()
         return
     sys.exit(_main(*sys.argv[1:]))
@@ -351,9 +347,12 @@ def _boot() -> None:
         if attempt:
             time.sleep(_AGAIN_SECONDS)
         with lock.held("way back"):
-            code = _main(MARKER.read_text().strip(), "the host was switched off during a deploy")
+            code = _main(
+                release_store.MARKER.read_text().strip(),
+                "the host was switched off during a deploy",
+            )
             if code != 1:
-                MARKER.unlink()
+                release_store.MARKER.unlink()
                 return
     sys.exit(_IN_VAIN)
 
@@ -371,7 +370,7 @@ def _main(marked: str, reason: str) -> int:
         click.echo("there is no good release to go back to: the next deploy goes on")
         return _NOTHING
     # What was dumped before this deploy began is another deploy's.
-    since = MARKER.stat().st_mtime if MARKER.exists() else None
+    since = release_store.MARKER.stat().st_mtime if release_store.MARKER.exists() else None
     if since is not None and failed and _was_good(failed, good, since):
         # Its database is the one that it has migrated.
         since, failed, given_up = None, None, None
@@ -384,7 +383,7 @@ def _main(marked: str, reason: str) -> int:
         _record("failed", given_up, f"{reason}; and the way back failed", None)
         click.echo(f"the way back to release {good.id} failed: {words}")
         return 1
-    ROLLBACK.unlink(missing_ok=True)
+    release_store.ROLLBACK.unlink(missing_ok=True)
     _record("ok", given_up, reason, good.id)
     click.echo(f"the way back took {time.monotonic() - begun:.0f} s")
     return 0

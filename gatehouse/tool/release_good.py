@@ -10,7 +10,7 @@ from contextlib import suppress
 import click
 
 from gatehouse import audit
-from gatehouse.tool import release_back, release_store
+from gatehouse.tool import release_store
 from gatehouse.tool.release_store import GOOD, VENV
 
 
@@ -34,7 +34,7 @@ def main() -> None:
             )
         release_store.link(GOOD, release.folder)
         # A rollback that did not end is overtaken.
-        release_back.ROLLBACK.unlink(missing_ok=True)
+        release_store.ROLLBACK.unlink(missing_ok=True)
         for each in release_store.prune(int(number)):
             click.echo(f"{each} is too old and is gone")
     except (click.ClickException, OSError) as error:

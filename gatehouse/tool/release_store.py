@@ -24,6 +24,10 @@ RELEASES, CURRENT, GOOD = HOME / "releases", HOME / "current", HOME / "good"
 VENV, VENVS = HOME / "venv", HOME / "venvs"
 KEPT = Path("/var/lib/gatehouse/releases")
 SNAPSHOTS = Path("/var/lib/gatehouse/snapshots")
+# Written when a deploy begins, gone when it has ended: at a boot it says that one was cut off.
+MARKER = Path("/var/lib/gatehouse/deploying")
+# While a rollback is at work: what it is about (release_switch).
+ROLLBACK = Path("/var/lib/gatehouse/rollback")
 # The operator's own keys stand beside ours; the second file says which are ours.
 DAEMON_JSON, DAEMON_OURS = "/etc/docker/daemon.json", "/etc/gatehouse/docker-daemon.json"
 _NOUN = "releases"

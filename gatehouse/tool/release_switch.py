@@ -39,7 +39,7 @@ class Plan:
 def unfinished() -> Plan | None:
     """Give the plan of a rollback that did not end, if its releases are there."""
     with suppress(OSError, ValueError, TypeError, CannotLookError):
-        plan = Plan(**json.loads(release_back.ROLLBACK.read_text()))
+        plan = Plan(**json.loads(release_store.ROLLBACK.read_text()))
         for each in (plan.target, plan.present, plan.dump or plan.present):
             release_store.find(each)
         return plan
@@ -69,13 +69,13 @@ def possible(plan: Plan) -> None:
 
 def begin(plan: Plan) -> None:
     """Write down what is to be done, and have somebody wait who does; the caller has the lock."""
-    new = release_back.ROLLBACK.with_name(f"{release_back.ROLLBACK.name}.new")
+    new = release_store.ROLLBACK.with_name(f"{release_store.ROLLBACK.name}.new")
     try:
         with new.open("w") as file:
             json.dump(asdict(plan), file)
             file.flush()
             os.fsync(file.fileno())
-        new.replace(release_back.ROLLBACK)
+        new.replace(release_store.ROLLBACK)
     except OSError as error:
         raise ProblemError(f"nothing was touched: {new} cannot be written ({error})") from None
     # Where it cannot be started, the next boot and the next rollback still look. Its Python is
@@ -87,7 +87,7 @@ def begin(plan: Plan) -> None:
 
 def end() -> None:
     """Forget what was to be done: it is, one way or the other."""
-    release_back.ROLLBACK.unlink(missing_ok=True)
+    release_store.ROLLBACK.unlink(missing_ok=True)
 
 
 def carry_out(plan: Plan) -> None:
@@ -120,7 +120,7 @@ def carry_out(plan: Plan) -> None:
     with suppress(OSError):
         release_store.serves(target.id)
     # What the way back of an earlier deploy could not do is no longer wanted.
-    release_back.MARKER.unlink(missing_ok=True)
+    release_store.MARKER.unlink(missing_ok=True)
     end()
 
 
@@ -172,7 +172,7 @@ def _finished(plan: Plan) -> bool:
     except click.ClickException as error:
         say(error.message)
     serving = (
-        None if release_back.ROLLBACK.exists() else release_store.linked(release_store.CURRENT)
+        None if release_store.ROLLBACK.exists() else release_store.linked(release_store.CURRENT)
     )
     with suppress(OSError):
         audit.record(

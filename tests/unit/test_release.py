@@ -185,6 +185,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(release_store, "GOOD", tmp_path / "good")
     monkeypatch.setattr(release_store, "KEPT", tmp_path / "kept")
     monkeypatch.setattr(release_store, "SNAPSHOTS", tmp_path / "snapshots")
+    monkeypatch.setattr(release_store, "MARKER", tmp_path / "deploying")
+    monkeypatch.setattr(release_store, "ROLLBACK", tmp_path / "rollback")
     monkeypatch.setattr(state, "FOLDER", tmp_path / "state")
     return tmp_path
 
@@ -355,7 +357,7 @@ def test_way_back_at_a_boot_is_tried_again_and_not_forgotten(
     put(store, "new")
     release_store.link(store / "good", store / "releases" / "old")
     release_store.link(store / "current", store / "releases" / "new")
-    marker = store / "deploying"
+    marker = release_store.MARKER
     marker.write_text("new\n")
     tries: list[str] = []
 
@@ -367,7 +369,6 @@ def test_way_back_at_a_boot_is_tried_again_and_not_forgotten(
     for name, value in {
         "GOOD": store / "good",
         "CURRENT": store / "current",
-        "MARKER": marker,
         "go_back": go_back,
         "_AGAIN_SECONDS": 0.0,
     }.items():
@@ -397,7 +398,7 @@ def test_deploy_that_was_good_when_the_power_went_keeps_its_database(
     put(store, "same")
     for name in ("good", "current"):
         release_store.link(store / name, store / "releases" / "same")
-    marker = store / "deploying"
+    marker = release_store.MARKER
     marker.write_text("same\n")
     begun = release_store.find("same").known["when"] - seconds
     os.utime(marker, (begun, begun))
@@ -409,8 +410,6 @@ def test_deploy_that_was_good_when_the_power_went_keeps_its_database(
     for name, value in {
         "GOOD": store / "good",
         "CURRENT": store / "current",
-        "MARKER": marker,
-        "ROLLBACK": store / "rollback",
         "go_back": go_back,
     }.items():
         monkeypatch.setattr(release_back, name, value)
@@ -474,6 +473,34 @@ def test_release_is_on_the_disk_before_it_has_its_name(
     subprocess.run(["sh", "-c", deploying.unpack(str(release))], check=True)
     assert seen.read_text() == "compose.yaml\n"
     assert [path.name for path in release.iterdir()] == ["compose.yaml"]
+
+
+def test_link_is_on_the_disk_when_it_leads_elsewhere(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a deploy called good is still called so after a power cut: the folder is written out."""
+    put(store, "a")
+    put(store, "b")
+    release_store.link(store / "good", store / "releases" / "a")
+    written = []
+
+    def fsync(handle: int) -> None:
+        written.append(
+            (Path(f"/proc/self/fd/{handle}").readlink(), release_store.linked(store / "good"))
+        )
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    release_store.link(store / "good", store / "releases" / "b")
+    assert written == [(store, "b")]
+
+
+@pytest.mark.parametrize("name", ["MARKER", "ROLLBACK"])
+def test_boot_looks_for_what_is_written_down(name: str) -> None:
+    """The unit of the way back, and the script that writes when a deploy begins, name it, too."""
+    path = getattr(release_store, name)
+    unit = release.files()[f"/etc/systemd/system/{release.UNIT}"].content
+    assert f"ConditionPathExists=|{path}\n" in unit
+    assert name == "ROLLBACK" or f"marker={path}\n" in release.watch()
 
 
 class Server:
@@ -575,8 +602,6 @@ def served(store: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
         (release_database, "_sql", server.answer),
         (release_database, "room", lambda: None),
         (release_back, "go_back", host.go_back),
-        (release_back, "MARKER", store / "deploying"),
-        (release_back, "ROLLBACK", store / "rollback"),
         (release_back, "GOOD", store / "good"),
         (release_back, "CURRENT", store / "current"),
         (release_store, "meant", host.meant),
@@ -759,23 +784,23 @@ def test_rollback_can_be_repeated_until_it_is_good(served: Host) -> None:
 
 def test_rollback_that_served_forgets_a_way_back_that_did_not(served: Host) -> None:
     """Or a later boot would put an old dump in force."""
-    release_back.MARKER.write_text("c\n")
+    release_store.MARKER.write_text("c\n")
     assert served.rollback()[0] == 0
-    assert not release_back.MARKER.exists()
+    assert not release_store.MARKER.exists()
 
 
 def test_deploy_overtakes_a_rollback_that_did_not_end(
     served: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No boot goes back to what somebody has given up since."""
-    release_back.ROLLBACK.write_text(json.dumps({"target": "b", "present": "c"}))
+    release_store.ROLLBACK.write_text(json.dumps({"target": "b", "present": "c"}))
     monkeypatch.setattr(release_good, "GOOD", served.folder / "good")
     monkeypatch.setattr(release_good, "VENV", served.folder / "venv")
     (served.folder / "venv").symlink_to("venvs/1")
     monkeypatch.setattr(release_store, "keep", lambda _release: None)
     monkeypatch.setattr(sys, "argv", ["release_good", "c", "ann@desk", "5"])
     release_good.main()
-    assert not release_back.ROLLBACK.exists()
+    assert not release_store.ROLLBACK.exists()
 
 
 @pytest.mark.parametrize(("apart", "fits"), [(False, False), (True, True)])
