@@ -45,7 +45,7 @@ BROKEN = {
     "test_rotate",
 }
 # Tests with a workstation of their own that the first lane has when its others are done.
-LATE = {"test_bare", "test_gpu", "test_killed", "test_upgrade"}
+LATE = {"test_bare", "test_upgrade"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -92,13 +92,15 @@ def gone(paths: list[str]) -> Commands:
 
 @operation()
 def checked(settings: Settings) -> Commands:
-    """Ensure nothing: only look, and fail where a statement about the gateway is not true."""
-    found = _look(this_host, settings)
-    if not _failures(found):
-        _say(this_host, settings, found)
+    """Ensure nothing: only look, and fail where a statement about the gateway is not true.
+
+    What passes by itself while it looks again has changed nothing, and is not told as a change.
+    """
+    failures = _settled(this_host, settings)
+    if not failures:
         this_host.noop("every check holds")
         return
-    yield FunctionCommand(_settle, [settings], {})
+    yield FunctionCommand(_fail, [failures], {})
 
 
 def _look(host: Host, settings: Settings) -> list[Finding]:
@@ -137,15 +139,23 @@ def _say(host: Host, settings: Settings, found: list[Finding]) -> None:
     )
 
 
-def _settle(state: State, host: Host, settings: Settings) -> bool:  # noqa: ARG001 - pyinfra's call
-    """Look again until nothing fails: a start leaves traces that pass by themselves."""
+def _settled(host: Host, settings: Settings) -> list[str]:
+    """Give what to say of what fails, after looking again: a start leaves traces that pass.
+
+    Whoever only plans looks once.
+    """
     deadline, looks = time.monotonic() + _SETTLE_SECONDS, 0
     while failures := _failures(found := _look(host, settings)):
         looks += 1
-        if looks >= _LOOKS and time.monotonic() > deadline:
-            for line in failures:
-                logger.error(f"{host.print_prefix}{line}")
-            return False
+        waited = looks >= _LOOKS and time.monotonic() > deadline
+        if waited or not host.state.is_executing:
+            return failures
         time.sleep(_POLL_SECONDS)
     _say(host, settings, found)
-    return True
+    return []
+
+
+def _fail(_state: State, host: Host, failures: list[str]) -> bool:
+    for line in failures:
+        logger.error(f"{host.print_prefix}{line}")
+    return False

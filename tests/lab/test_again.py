@@ -1,10 +1,13 @@
 """A second deploy changes nothing and says so; a changed setting touches what it is about."""
 
+import time
+
 import pytest
 
 from gatehouse.lab.workstation import Workstation
 from tests.deploying import deploy
 from tests.lab.conftest import containers, failing, recreated
+from tests.lab.releases import begun
 
 MODEL = {
     "name": "chat-mine-vllm",
@@ -33,6 +36,29 @@ def test_user_with_sudo_changes_nothing_either(workstation: Workstation) -> None
     again = deploy(workstation, user="operator")
     assert again.changed == []
     assert containers(workstation) == before
+
+
+def test_what_passes_by_itself_is_waited_for_and_no_change(workstation: Workstation) -> None:
+    """A check that fails when a deploy begins to look, and holds when it looks again."""
+    limit = "docker update --pids-limit {} gatehouse-redis-1"
+    workstation.exec(limit.format(-1))
+    looking: list[float] = []
+
+    def watch(log: str) -> None:
+        if not looking and begun("Health | Check the gateway")(log):
+            looking.append(time.monotonic())
+        # Later than its first look.
+        if len(looking) == 1 and time.monotonic() > looking[0] + 6:
+            looking.append(time.monotonic())
+            workstation.exec(limit.format(64))
+
+    try:
+        again = deploy(workstation, meanwhile=watch)
+    finally:
+        workstation.exec(limit.format(64))
+    assert len(looking) == 2, "the deploy did not look again"
+    assert again.changed == []
+    assert failing(workstation) == []
 
 
 def test_user_without_sudo_is_refused(workstation: Workstation) -> None:

@@ -523,5 +523,9 @@ def test_deploy_looks_more_than_once_where_a_look_takes_long(
         "time": clock,
     }.items():
         monkeypatch.setattr(deploys, name, value)
-    settle = deploys._settle  # noqa: SLF001 - what the operation calls
-    assert settle(SimpleNamespace(), SimpleNamespace(print_prefix=""), settings()) == holds
+    host = SimpleNamespace(state=SimpleNamespace(is_executing=True))
+    settled = deploys._settled  # noqa: SLF001 - what the operation asks
+    assert (settled(host, settings()) == []) == holds
+    now[0], host.state.is_executing = 0, False
+    assert (settled(host, settings()) == []) == (passes_after == 0)
+    assert now == [60]
