@@ -325,6 +325,9 @@ def test_gateway_comes_back_on_a_new_host(
     assert asked(new_host) == 401
     assert sql(new_host, 'SELECT key_alias FROM "LiteLLM_VerificationToken"') == "restore-bot"
     own = new_host.exec(f"cat {SECRETS}/salt_key").stdout
+    # Hosts are told apart by it.
+    machine = "cat /etc/machine-id"
+    assert new_host.exec(machine).stdout != workstation.exec(machine).stdout
     done = new_host.exec(
         f"gatehouse restore {snapshot} --to-empty-host --repository /root/old --yes --json",
         text=password,
