@@ -155,7 +155,7 @@ def _settled(host: Host, settings: Settings) -> list[str]:
     return []
 
 
-def _fail(_state: State, host: Host, failures: list[str]) -> bool:
+def _fail(state: State, host: Host, failures: list[str]) -> bool:  # noqa: ARG001 - pyinfra's call
     for line in failures:
         logger.error(f"{host.print_prefix}{line}")
     return False

@@ -3,7 +3,6 @@
 import re
 import socket
 from pathlib import Path
-from uuid import uuid4
 
 import docker
 from docker.errors import APIError
@@ -49,8 +48,7 @@ def create(client: docker.DockerClient, image: str, volume: str, way_in: Access)
             *("--security-opt", "systempaths=unconfined"),
             *("--device-cgroup-rule", "a *:* rwm"),
             *("--tmpfs", "/run", "--tmpfs", "/tmp:exec"),  # noqa: S108 - inside the container
-            # Without it systemd takes its machine-id from the hardware, which all of them share.
-            *("--env", "container=docker", "--env", f"container_uuid={uuid4()}"),
+            *("--env", "container=docker"),
             *("--volume", f"{volume}:/var/lib/docker"),
             *(CGROUP_1 if version == "1" else CGROUP_2),
             image,

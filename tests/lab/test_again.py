@@ -61,6 +61,19 @@ def test_what_passes_by_itself_is_waited_for_and_no_change(workstation: Workstat
     assert failing(workstation) == []
 
 
+def test_check_that_does_not_hold_is_named(workstation: Workstation) -> None:
+    """The deploy fails after looking again, and says what was expected and what mends it."""
+    workstation.exec("docker update --pids-limit -1 gatehouse-redis-1")
+    try:
+        failed = deploy(workstation, expect=1)
+    finally:
+        workstation.exec("docker update --pids-limit 64 gatehouse-redis-1")
+    assert "docker: containers are hardened" in failed.words
+    assert "fix: deploy again" in failed.words
+    assert "Traceback" not in failed.log
+    assert failing(workstation) == []
+
+
 def test_user_without_sudo_is_refused(workstation: Workstation) -> None:
     """A user who cannot become root is told so before anything is touched."""
     workstation.exec("mv /etc/sudoers.d/operator /root/sudoers-operator")
